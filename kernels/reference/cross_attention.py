@@ -1,0 +1,122 @@
+"""Cross-attention with token statistics in eager torch: the meaning every other backend matches."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from memattn.types import CrossAttentionRequest, CrossAttentionResult
+
+# Queries are taken in blocks of a fixed size, and samples one by one: the shapes of the matrix
+# products, and with them the rounding, are then the same for every batch a sample is part of, and
+# the probabilities of 65 536 queries are never in memory at once.
+QUERY_BLOCK = 1024
+
+
+def why_not(request: CrossAttentionRequest) -> str | None:
+    """Say why this backend cannot run a checked request: it always can."""
+    return None
+
+
+def forward(request: CrossAttentionRequest) -> CrossAttentionResult:
+    """Run the request; without statistics it is torch's own attention."""
+    plain = not request.statistics and not request.logsumexp and request.token is None
+    # Autocast would round the float32 products below, or change the output's dtype.
+    with torch.autocast(request.query.device.type, enabled=False):
+        if plain and request.begin_scale is None:
+            return _plain_attention(request)
+        return _attention_with_statistics(request)
+
+
+def _plain_attention(request: CrossAttentionRequest) -> CrossAttentionResult:
+    query, key, value, key_bias = request[:4]
+    mask = None if key_bias is None else key_bias.to(query.dtype)[:, None, None, :]
+    output = F.scaled_dot_product_attention(query, key, value, mask, scale=request.scale)
+    if key_bias is not None:
+        removed = (key_bias == -torch.inf).all(dim=1)
+        output = output.masked_fill(removed[:, None, None, None], 0.0)
+    output = output.transpose(1, 2).contiguous().transpose(1, 2)
+    return CrossAttentionResult(output, None, None, None, None)
+
+
+def _attention_with_statistics(request: CrossAttentionRequest) -> CrossAttentionResult:
+    batch = request.query.shape[0]
+    samples = [_one_sample(request, index) for index in range(batch)]
+    if not samples:
+        return _empty_batch(request)
+    output, mass, entropy, token_map, logsumexp = zip(*samples, strict=True)
+    return CrossAttentionResult(
+        torch.stack(output).transpose(1, 2),
+        torch.stack(mass) if request.statistics else None,
+        torch.stack(entropy) if request.statistics else None,
+        torch.stack(token_map) if request.token is not None else None,
+        torch.stack(logsumexp) if request.logsumexp else None,
+    )
+
+
+def _one_sample(request: CrossAttentionRequest, index: int) -> CrossAttentionResult:
+    """Sample `index` of the request; the tensors of its result have no batch axis."""
+    dtype = _accumulation_dtype(request.query)
+    key, value = request.key[index].to(dtype), request.value[index].to(dtype)  # [H, Lk, D]
+    if request.begin_scale is not None:
+        factor = torch.ones(key.shape[1], 1, dtype=dtype, device=key.device)
+        factor = torch.cat([request.begin_scale[index].to(dtype).reshape(1, 1), factor[1:]])
+        key = key * factor  # a logit scaled is its key scaled
+    bias = None if request.key_bias is None else request.key_bias[index].to(dtype)  # [Lk]
+    token = None if request.token is None else request.token[index : index + 1]
+    output, mass, entropy, token_map, logsumexp = [], [], [], [], []
+    for block in request.query[index].split(QUERY_BLOCK, dim=1):  # [H, block, D]
+        probs, surprise, normaliser = _softmax(block.to(dtype) * request.scale, key, bias)
+        output.append((probs @ value).transpose(0, 1).to(block.dtype))
+        if request.statistics:
+            mass.append(probs.sum(dim=1))
+            entropy.append((probs * surprise).sum(dim=1))
+        if token is not None:
+            token_map.append(probs.index_select(2, token).squeeze(2))
+        logsumexp.append(normaliser)
+    return CrossAttentionResult(
+        torch.cat(output),  # [Lq, H, D]
+        torch.stack(mass).sum(dim=0) if request.statistics else None,
+        torch.stack(entropy).sum(dim=0) if request.statistics else None,
+        torch.cat(token_map, dim=1) if token is not None else None,
+        torch.cat(logsumexp, dim=1),
+    )
+
+
+def _softmax(query: Tensor, key: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities p [H, Lq, Lk], -ln p (0 where a key is removed) and logsumexp [H, Lq]."""
+    scores = query @ key.transpose(1, 2)
+    if bias is not None:
+        scores = scores + bias
+    # The result does not depend on the shift, so its gradient is not part of the result's.
+    maximum = scores.detach().amax(dim=2, keepdim=True)
+    if bias is not None:  # a row without keys would give -inf - -inf = nan
+        maximum = maximum.masked_fill(maximum == -torch.inf, 0.0)
+    shifted = scores - maximum
+    weights = shifted.exp()
+    total = weights.sum(dim=2, keepdim=True)
+    if bias is not None:
+        total = total.masked_fill(total == 0.0, 1.0)
+    log_total = total.log()
+    # From the shifted scores: logsumexp - score loses digits where the logits are large.
+    surprise = log_total - shifted
+    if bias is not None:  # 0 * inf would be nan
+        surprise = surprise.masked_fill(shifted == -torch.inf, 0.0)
+    return weights / total, surprise, (maximum + log_total).squeeze(2)
+
+
+def _accumulation_dtype(query: Tensor) -> torch.dtype:
+    return torch.float64 if query.dtype == torch.float64 else torch.float32
+
+
+def _empty_batch(request: CrossAttentionRequest) -> CrossAttentionResult:
+    """The result for a batch of no samples."""
+    _, heads, queries, dim = request.query.shape
+    keys = request.key.shape[2]
+    empty = request.query.new_empty((0,), dtype=_accumulation_dtype(request.query))
+    return CrossAttentionResult(
+        request.query.new_empty((0, queries, heads, dim)).transpose(1, 2),
+        empty.reshape(0, heads, keys) if request.statistics else None,
+        empty.reshape(0, heads, keys) if request.statistics else None,
+        empty.reshape(0, heads, queries) if request.token is not None else None,
+        empty.reshape(0, heads, queries) if request.logsumexp else None,
+    )

@@ -1,0 +1,1 @@
+"""The `memattn` command: one file per subcommand."""

@@ -1,0 +1,125 @@
+"""Turns samples and scores into what the report and the printed table show."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from memattn.cli.tables import table
+from memattn.detectors import BrightEnding, Detector
+from memattn.evaluation.sampling import Pipeline, Samples
+from memattn.report import DetectorRow, SampleCard, Score, token_shares
+
+LIMITS = (
+    "A detector is evidence, not proof: it reads how the model reacts to a prompt, and a score "
+    "above the threshold does not name the image that was copied.",
+    "A threshold holds for the model, the settings and the kind of ordinary prompts it was "
+    "calibrated with, and for nothing else.",
+    "Every threshold lets a stated share of ordinary prompts pass as memorized, and the verdict "
+    "joins all detectors, so it errs on ordinary prompts more often than each of them.",
+)
+
+
+def sample_cards(
+    pipe: Pipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    samples: Samples,
+    scores: Mapping[str, Tensor],
+    thresholds: Mapping[str, float],
+    detectors: Sequence[Detector],
+) -> tuple[SampleCard, ...]:
+    """One card per sample, without group, nearest image and true mask.
+
+    Args:
+        pipe: The pipeline that made the samples.
+        prompts: One prompt per sample.
+        seeds: One seed per sample.
+        samples: Images and record of whole runs.
+        scores: Detector name to scores [B].
+        thresholds: Detector name to threshold; empty without a calibration.
+        detectors: The detectors behind `scores`; a Bright-Ending detector also gives the mask.
+
+    Returns:
+        Cards in the order of the samples.
+    """
+    assert samples.images is not None
+    record = samples.record
+    attention = record.mean_attention().mean(dim=0)  # [B, Lk]
+    bright_ending = next((d for d in detectors if isinstance(d, BrightEnding)), None)
+    masks = bright_ending.mask(record).cpu().numpy() if bright_ending is not None else None
+    return tuple(
+        SampleCard(
+            prompt=prompt,
+            group="",
+            seed=seed,
+            image=np.asarray(image.convert("RGB")),
+            scores=tuple(
+                Score(name, float(values[row]), thresholds.get(name))
+                for name, values in scores.items()
+            ),
+            tokens=token_shares(attention[row], _token_ids(pipe, prompt), pipe.tokenizer),
+            mask=masks[row] if masks is not None else None,
+        )
+        for row, (prompt, seed, image) in enumerate(
+            zip(prompts, seeds, samples.images, strict=True)
+        )
+    )
+
+
+def detector_row(
+    detector: Detector,
+    threshold: float | None = None,
+    ordinary: tuple[float, float] | None = None,
+) -> DetectorRow:
+    """What the report's table says of a detector before anything was measured."""
+    citation = detector.CITATION
+    return DetectorRow(
+        name=detector.name,
+        reads=_subject(detector),
+        calls="1 call" if detector.one_call else "whole run",
+        threshold=threshold,
+        ordinary=ordinary,
+        paper=f"{citation.authors}, {citation.venue}",
+        arxiv=citation.arxiv,
+    )
+
+
+def score_table(cards: Sequence[SampleCard]) -> str:
+    """Prompt, group, scores and verdict of every sample; a star marks scores above threshold."""
+    names = [score.detector for score in cards[0].scores]
+    grouped = any(card.group for card in cards)
+    header = ["prompt", *(["group"] if grouped else []), *map(_two_lines, names), "verdict"]
+    first = 2 if grouped else 1
+    rows = [
+        [
+            # Control characters in a prompt would reach the terminal.
+            "".join(letter if letter.isprintable() else " " for letter in card.prompt),
+            *([card.group] if grouped else []),
+            *(f"{score.value:.4g}{'*' if score.flagged else ' '}" for score in card.scores),
+            card.verdict or "none",
+        ]
+        for card in cards
+    ]
+    return table(header, rows, right=range(first, first + len(names)))
+
+
+def _token_ids(pipe: Pipeline, prompt: str) -> list[int]:
+    """The prompt's tokens with begin and end, cut where the pipeline cuts them."""
+    tokenizer = pipe.tokenizer
+    ids: list[int] = tokenizer(
+        prompt, truncation=True, max_length=tokenizer.model_max_length
+    ).input_ids
+    return ids
+
+
+def _subject(detector: Detector) -> str:
+    """First sentence of a detector's docstring, without its full stop."""
+    first = (type(detector).__doc__ or "").partition("\n")[0]
+    return first.rstrip(".")
+
+
+def _two_lines(name: str) -> str:
+    """A detector's name, broken at its first inner capital so that its column stays narrow."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", name, count=1)

@@ -1,0 +1,137 @@
+"""Show the whole thing on the testbed, a small Stable Diffusion whose memorization is known.
+
+Calibrates the detectors on ordinary prompts, scores prompts that were shown thousands of times,
+once, or never in training, prints scores and verdicts beside the truth and beside a control with
+random weights, and writes an HTML report. Takes a few minutes on two CPU cores.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memattn.cli.demo_plan import Parts, Plan
+    from memattn.evaluation.sampling import Pipeline
+    from memattn.evaluation.study import Study
+    from memattn.report import SampleCard
+    from memattn.testbed import Manifest
+
+_CALIBRATION = "calibration.json"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("memattn-demo"),
+        metavar="DIR",
+        help="folder for the HTML report (memattn-demo)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Load the testbed and run the default plan."""
+    from memattn import testbed
+    from memattn.cli.demo_plan import Plan
+    from memattn.cli.pipelines import quiet_libraries
+    from memattn.report import check_target
+
+    check_target(arguments.out)
+    with quiet_libraries():
+        pipe, control = testbed.load_pipeline(), testbed.load_control()
+    demonstrate(pipe, control, testbed.load_manifest(), Plan(), arguments.out)
+
+
+def demonstrate(
+    pipe: "Pipeline", control: "Pipeline", manifest: "Manifest", plan: "Plan", out: Path
+) -> None:
+    """Study the detectors on a model whose truth is known, print what was found, and report it.
+
+    Args:
+        pipe: The model.
+        control: The same with a denoiser that has memorized nothing.
+        manifest: What the model was shown, and which prompts are verified copies.
+        plan: How much to generate.
+        out: Folder for the report; an earlier report there is replaced.
+
+    Raises:
+        TestbedError: If the manifest lacks what the plan asks for.
+        InputError: If `out` holds something else than a report.
+    """
+    from memattn.cli.cards import score_table
+    from memattn.cli.demo_page import demo_page, detector_table, findings
+    from memattn.cli.demo_plan import choose_parts
+    from memattn.cli.tables import paragraph
+    from memattn.detectors import DETECTORS
+    from memattn.evaluation.sampling import RunSettings
+    from memattn.evaluation.study import run_study
+    from memattn.report import PAGE, whole_folder, write_report
+
+    parts = choose_parts(manifest, plan)
+    study = run_study(
+        pipe,
+        control,
+        DETECTORS,
+        first_call=parts.first_call,
+        whole_run=parts.whole_run,
+        settings=RunSettings(steps=plan.steps),
+        false_positive_rate=plan.false_positive_rate,
+        batch_size=plan.batch_size,
+        announce=lambda sentence: print(sentence, file=sys.stderr),
+    )
+    cards = _cards(pipe, study, parts, manifest)
+    shown = _shown(cards, plan)
+    found = findings(study, parts, cards)
+    with whole_folder(out) as folder:
+        write_report(demo_page(study, parts, plan, shown, found), folder)
+        study.calibration.save(folder / _CALIBRATION)
+    print(score_table(shown))
+    print("A star marks a score above its threshold; one star makes the verdict.\n")
+    print(detector_table(study))
+    print()
+    for sentence in found:
+        print(paragraph(sentence))
+    print(f"\nreport: {out / PAGE}")
+    print(f"thresholds, for `memattn detect --calibration`: {out / _CALIBRATION}")
+
+
+def _cards(
+    pipe: "Pipeline", study: "Study", parts: "Parts", manifest: "Manifest"
+) -> "tuple[SampleCard, ...]":
+    """Cards of all whole runs, with group, nearest training image and true mask."""
+    from memattn.cli.cards import sample_cards
+    from memattn.cli.demo_page import heading
+    from memattn.cli.truth import nearest_training_images
+
+    cards = sample_cards(
+        pipe,
+        [case.prompt for case in parts.whole_run.reported],
+        [case.seed for case in parts.whole_run.reported],
+        study.whole_runs,
+        study.scores,
+        study.calibration.thresholds,
+        [result.detector for result in study.results],
+    )
+    nearest = nearest_training_images(pipe, [card.image for card in cards], manifest)
+    return tuple(
+        replace(card, group=heading(entry.group), nearest=found, true_mask=entry.true_mask)
+        for card, entry, found in zip(cards, parts.reported, nearest, strict=True)
+    )
+
+
+def _shown(cards: "tuple[SampleCard, ...]", plan: "Plan") -> "tuple[SampleCard, ...]":
+    """The first few cards of each group in the manifest's order, group by group."""
+    from memattn.cli.demo_page import heading
+
+    room = Counter({heading(group): count for group, count in plan.shown.items()})
+    chosen = []
+    for card in sorted(cards, key=lambda card: card.seed):
+        if room[card.group] > 0:
+            room[card.group] -= 1
+            chosen.append(card)
+    order = [heading(group) for group in plan.shown]
+    return tuple(sorted(chosen, key=lambda card: order.index(card.group)))

@@ -1,0 +1,171 @@
+"""What the demo says about its study: sentences, the printed table, the report's page."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import memattn
+from memattn.cli.cards import LIMITS, detector_row
+from memattn.cli.demo_plan import Parts, Plan
+from memattn.cli.tables import table
+from memattn.evaluation.roc import Auroc
+from memattn.evaluation.study import DetectorResult, Study
+from memattn.report import DetectorRow, Group, Interval, ReportPage, SampleCard
+
+if TYPE_CHECKING:
+    from memattn.testbed.groups import Group as TestbedGroup
+
+_CHANCE = 0.5
+
+_MEANINGS: "dict[TestbedGroup, str]" = {
+    "verbatim": "One caption with one picture, shown thousands of times in training.",
+    "template": "A region that is the same in thousands of training images; the rest varies.",
+    "seen_once": "One caption with one picture, shown once in training.",
+    "ordinary": "Never shown in training.",
+}
+
+
+def heading(group: str) -> str:
+    """A group's name as a heading."""
+    return group.replace("_", " ").capitalize()
+
+
+def detector_table(study: Study) -> str:
+    """The printed table of detectors."""
+    rows = [
+        [
+            result.detector.name,
+            "first call" if result.detector.one_call else "whole run",
+            _area(result.auroc),
+            _area(result.control),
+            f"{result.memorized_flagged} of {result.auroc.memorized}",
+            f"{result.ordinary_flagged} of {result.auroc.ordinary}",
+        ]
+        for result in study.results
+    ]
+    header = [
+        "detector",
+        "reads",
+        "AUROC\n(95 % interval)",
+        "random-weights\ncontrol",
+        "flagged of\nmemorized",
+        "flagged of\nordinary",
+    ]
+    return table(header, rows, right=(4, 5))
+
+
+def findings(study: Study, parts: Parts, cards: Sequence[SampleCard]) -> tuple[str, ...]:
+    """The study's main figures in sentences.
+
+    Args:
+        study: What was found.
+        parts: Which prompts were used.
+        cards: Cards of all whole runs, in the study's order.
+
+    Returns:
+        One sentence or two for each subject.
+    """
+    flagged = study.flagged.tolist()
+    memorized = len(parts.whole_run.memorized)
+    ordinary = len(parts.whole_run.ordinary)
+    once = [row for row, entry in enumerate(parts.reported) if entry.group == "seen_once"]
+    often = sum(entry.group in ("verbatim", "template") for entry in parts.reported)
+    copies = sum(card.nearest is not None and card.nearest.is_copy for card in cards[:memorized])
+    hits = sum(flagged[:memorized])
+    alarms = sum(flagged[memorized : memorized + ordinary])
+    right = hits + ordinary - alarms
+    sentences = [
+        f"Verdicts: {hits} of {memorized} memorized prompts were flagged, {alarms} of {ordinary} "
+        f"ordinary prompts, and {sum(flagged[row] for row in once)} of {len(once)} prompts seen "
+        f"once. Of the memorized and ordinary ones, {right} of {memorized + ordinary} verdicts "
+        f"were right ({right / (memorized + ordinary):.0%}).",
+        f"Truth: of {often} prompts shown often in training, {memorized} are verified copies and "
+        f"count as memorized here; {copies} of these {memorized} gave a copy with this run's seed.",
+    ]
+    weak = [r.detector.name for r in study.results if r.auroc.low <= _CHANCE]
+    if weak:
+        sentences.append(
+            f"No better than guessing on this model, by its interval: {', '.join(weak)}."
+        )
+    off = [r.detector.name for r in study.results if not _contains_chance(r.control)]
+    sentences.append(
+        f"On the control the interval of {', '.join(off)} misses 0.5: part of that figure may "
+        "come from the prompts themselves."
+        if off
+        else "On the control with random weights every interval contains 0.5, as it should."
+    )
+    return tuple(sentences)
+
+
+def demo_page(
+    study: Study, parts: Parts, plan: Plan, cards: Sequence[SampleCard], found: tuple[str, ...]
+) -> ReportPage:
+    """The demo's report.
+
+    Args:
+        study: What was found.
+        parts: Which prompts were used.
+        plan: How much was generated.
+        cards: The samples to show.
+        found: Sentences of `findings`.
+
+    Returns:
+        The page.
+    """
+    settings = study.calibration.settings
+    return ReportPage(
+        version=memattn.__version__,
+        title="When a diffusion model copies",
+        lead=(
+            "memattn's testbed is a small Stable Diffusion whose memorization is known by "
+            "construction: some captions were shown thousands of times in training, some once, "
+            "some never, and they differ in nothing else. Each sample below stands beside the "
+            "training image nearest to it."
+        ),
+        findings=found,
+        settings=(
+            ("Model", "testbed"),
+            ("Scheduler", str(settings.scheduler).partition("-")[0]),
+            ("Steps", str(settings.steps)),
+            ("Guidance", f"{settings.guidance_scale:g}"),
+            ("Image size", f"{settings.width} x {settings.height}"),
+            ("Threshold may flag", f"{plan.false_positive_rate:.0%} of ordinary prompts"),
+            ("Thresholds from, one call", f"{len(parts.first_call.calibration)} ordinary prompts"),
+            ("Thresholds from, whole run", f"{len(parts.whole_run.calibration)} ordinary prompts"),
+        ),
+        detectors=tuple(_row(result) for result in study.results),
+        cards=tuple(cards),
+        groups=tuple(Group(heading(group), text) for group, text in _MEANINGS.items()),
+        limits=(
+            *LIMITS,
+            "The testbed is small and its pictures are drawn by a program: figures measured here "
+            "say that a method works as described, not how well it does on a large model.",
+        ),
+    )
+
+
+def _row(result: DetectorResult) -> DetectorRow:
+    """One line of the report's table of detectors."""
+    return replace(
+        detector_row(result.detector, result.threshold, result.ordinary_range),
+        auroc=_interval(result.auroc),
+        control=_interval(result.control),
+        evidence=f"{result.auroc.memorized} memorized, {result.auroc.ordinary} ordinary prompts",
+        hits=(result.memorized_flagged, result.auroc.memorized),
+        alarms=(result.ordinary_flagged, result.auroc.ordinary),
+    )
+
+
+def _interval(area: Auroc) -> Interval:
+    """An area as the report takes it."""
+    return Interval(area.value, area.low, area.high)
+
+
+def _area(area: Auroc) -> str:
+    """An area with its interval, for the printed table."""
+    return f"{area.value:.2f} ({area.low:.2f} to {area.high:.2f})"
+
+
+def _contains_chance(area: Auroc) -> bool:
+    """Whether guessing lies inside the interval."""
+    return area.low <= _CHANCE <= area.high

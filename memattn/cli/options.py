@@ -1,0 +1,73 @@
+"""Command-line options that several commands share, and what they mean."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memattn.evaluation.sampling import RunSettings
+
+TESTBED = "testbed"
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number from 1 up."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"got {value}, expected 1 or more")
+    return value
+
+
+def guidance_scale(text: str) -> float:
+    """An argparse type: a guidance weight at which guidance is on."""
+    value = float(text)
+    # Up to 1 the pipeline makes no unconditional prediction, and there is no gap to measure.
+    if not 1.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"got {text}, expected more than 1: detectors need guidance"
+        )
+    return value
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose the model and how it generates."""
+    parser.add_argument(
+        "--model",
+        default=TESTBED,
+        metavar="PATH",
+        help="folder of a Stable Diffusion checkpoint in diffusers' layout, or 'testbed' for the "
+        "small one that comes with memattn (default)",
+    )
+    parser.add_argument("--steps", type=positive_int, default=50, help="inference steps (50)")
+    parser.add_argument(
+        "--guidance", type=guidance_scale, default=7.5, help="guidance scale, above 1 (7.5)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first image (0)")
+    parser.add_argument("--batch-size", type=positive_int, default=8, help="images at a time (8)")
+    parser.add_argument(
+        "--device", help="torch device, e.g. cuda:0 (a CUDA device if there is one, else cpu)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="dtype of the weights (float32)",
+    )
+
+
+def add_prompt_file(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """The option that names a prompt file."""
+    parser.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        required=required,
+        help="UTF-8 text file with one prompt per line",
+    )
+
+
+def run_settings(arguments: argparse.Namespace) -> "RunSettings":
+    """The settings that the model options ask for."""
+    from memattn.evaluation.sampling import RunSettings
+
+    return RunSettings(steps=arguments.steps, guidance_scale=arguments.guidance)

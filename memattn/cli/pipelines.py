@@ -1,0 +1,66 @@
+"""Loads the pipeline that a command was pointed at."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from memattn.cli.options import TESTBED
+from memattn.errors import InputError
+
+if TYPE_CHECKING:
+    from memattn.evaluation.sampling import Pipeline
+
+
+def load_pipeline(model: str, *, device: str | None, dtype: str) -> "Pipeline":
+    """Load the testbed, or a checkpoint folder, without any network.
+
+    Args:
+        model: "testbed" or a folder in diffusers' layout.
+        device: A torch device; None for a CUDA device if there is one, else the CPU.
+        dtype: Name of a torch dtype.
+
+    Returns:
+        The pipeline on its device.
+
+    Raises:
+        InputError: If the folder is no Stable Diffusion pipeline or the device cannot be used.
+    """
+    target = _device(device)
+    weights = getattr(torch, dtype)
+    with quiet_libraries():
+        if model == TESTBED:
+            from memattn import testbed
+
+            return testbed.load_pipeline().to(target, weights)
+        from memattn.recording.checkpoint import open_checkpoint
+
+        return open_checkpoint(Path(model), weights).to(target)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep back warnings that libraries log while loading: what memattn needs, it checks itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _device(name: str | None) -> torch.device:
+    """The device asked for, or the default."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    # torch says AssertionError where it was built without CUDA.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        lines = str(error).strip().splitlines()
+        raise InputError(f"cannot use the device {name}: {lines[0]}") from error
+    return device

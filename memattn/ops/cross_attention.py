@@ -1,0 +1,63 @@
+"""`memattn.cross_attention`: attention that also returns where the attention went."""
+
+from torch import Tensor
+
+from memattn.ops import dispatch
+from memattn.ops.contract import checked_request
+from memattn.types import Backend, CrossAttentionResult
+
+
+def cross_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    key_bias: Tensor | None = None,
+    begin_scale: Tensor | None = None,
+    token: Tensor | None = None,
+    scale: float | None = None,
+    statistics: bool = True,
+    backend: Backend = "auto",
+) -> CrossAttentionResult:
+    """Attention with the attention each key received and its entropy, from the same pass.
+
+    With logits s = scale * query @ key^T, s[..., 0] *= begin_scale, s += key_bias and
+    p = softmax(s): output = p @ value, token_mass = sum_q p and token_entropy = sum_q -p ln p,
+    where -p ln p is 0 at p = 0. A row whose keys are all removed gives zeros. Sums are kept in
+    float32 whatever the inputs, and a sample's numbers do not depend on the batch it is part of.
+
+    Args:
+        query: [B, H, Lq, D], any strides; float32, bfloat16, float16, or float64 where the backend
+            takes it.
+        key: [B, H, Lk, D].
+        value: [B, H, Lk, D].
+        key_bias: Added to the scaled logits [B, Lk]; -inf removes a key.
+        begin_scale: Multiplies the scaled logit of key 0, before `key_bias` is added [B].
+        token: Also return this key's attention column as a map [B], int64.
+        scale: Multiplies the logits; D ** -0.5 by default.
+        statistics: False for plain attention.
+        backend: "auto" takes the first backend that can run this call; a named one runs or raises.
+
+    Returns:
+        The output [B, H, Lq, D] and what was asked for beside it; the rest is None.
+
+    Raises:
+        TypeError: If an argument has the wrong type or dtype.
+        ValueError: If an argument has the wrong shape, device or value.
+        UnsupportedBackendError: If the named backend cannot run this call.
+
+    Source:
+        Attention: Vaswani et al. 2017, equation 1. Column sums as a memorization signal: Ren et
+        al. 2024, arXiv:2403.11052.
+    """
+    request = checked_request(
+        query,
+        key,
+        value,
+        key_bias=key_bias,
+        begin_scale=begin_scale,
+        token=token,
+        scale=scale,
+        statistics=statistics,
+    )
+    return dispatch.run(request, backend)

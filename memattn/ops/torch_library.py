@@ -1,0 +1,155 @@
+"""What every compiled backend of `cross_attention` has in common: schema, fake and autograd.
+
+A compiled backend implements two ops, defined here once under its own name:
+
+    memattn::cross_attention_<backend>           output, token mass, token entropy, map, logsumexp
+    memattn::cross_attention_<backend>_backward  gradients of query, key and value
+
+What was not asked for is an empty tensor of shape [0]. Output and gradients are written in the
+layout (B, L, H, D) and returned as the transposed view [B, H, L, D]. A row whose keys are all
+removed has logsumexp 0, so that exp(logit - logsumexp) is 0 there too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from memattn.types import CrossAttentionRequest, CrossAttentionResult
+
+_SCHEMA = (
+    "(Tensor query, Tensor key, Tensor value, Tensor? key_bias, Tensor? begin_scale, "
+    "Tensor? token, float scale, bool statistics, bool logsumexp) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+_BACKWARD_SCHEMA = (
+    "(Tensor grad_output, Tensor query, Tensor key, Tensor value, Tensor? key_bias, "
+    "Tensor? begin_scale, Tensor output, Tensor logsumexp, float scale) "
+    "-> (Tensor, Tensor, Tensor)"
+)
+_USE_REFERENCE = 'use backend="reference", which differentiates everything to any order'
+
+
+@dataclass(frozen=True)
+class CompiledOp:
+    """The op of one compiled backend, called with a request."""
+
+    op: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
+
+    def why_not(self, request: CrossAttentionRequest) -> str | None:
+        """Say which derivative the request asks for that no compiled backend has."""
+        tensors = [value for value in request if isinstance(value, Tensor)]
+        if _has_tangent(tensors):
+            return f"it has no forward-mode derivative; {_USE_REFERENCE}"
+        if not torch.is_grad_enabled():
+            return None
+        return _bias_refusal(request.key_bias, request.begin_scale)
+
+    def forward(self, request: CrossAttentionRequest) -> CrossAttentionResult:
+        """Run the op, keeping logsumexp if a backward may follow."""
+        needs_gradient = torch.is_grad_enabled() and any(
+            tensor.requires_grad for tensor in (request.query, request.key, request.value)
+        )
+        request = request._replace(logsumexp=request.logsumexp or needs_gradient)
+        output, mass, entropy, token_map, logsumexp = self.op(*request)
+        return CrossAttentionResult(
+            output,
+            mass if request.statistics else None,
+            entropy if request.statistics else None,
+            token_map if request.token is not None else None,
+            logsumexp if request.logsumexp else None,
+        )
+
+
+def register(backend: str) -> CompiledOp:
+    """Define the two ops of a compiled backend, with fake and autograd; it implements them."""
+    name = f"memattn::cross_attention_{backend}"
+    torch.library.define(name, _SCHEMA)
+    torch.library.define(f"{name}_backward", _BACKWARD_SCHEMA)
+    op = getattr(torch.ops.memattn, f"cross_attention_{backend}").default
+    backward_op = getattr(torch.ops.memattn, f"cross_attention_{backend}_backward").default
+
+    def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        gradients = backward_op(grad_output, *ctx.saved_tensors, ctx.scale)
+        return (*gradients, None, None, None, None, None, None)
+
+    def no_double_backward(ctx: Any, *_: Tensor) -> None:  # noqa: ANN401
+        raise RuntimeError(f"{name} has no second derivative; {_USE_REFERENCE}")
+
+    torch.library.register_fake(name, _fake)
+    torch.library.register_fake(f"{name}_backward", _fake_backward)
+    torch.library.register_autograd(name, backward, setup_context=_setup_context)
+    torch.library.register_autograd(f"{name}_backward", no_double_backward)
+    return CompiledOp(op)
+
+
+def _fake(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_bias: Tensor | None,
+    begin_scale: Tensor | None,
+    token: Tensor | None,
+    scale: float,
+    statistics: bool,
+    logsumexp: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    batch, heads, queries, _ = query.shape
+    keys = key.shape[2]
+
+    def float32(wanted: bool, length: int) -> Tensor:
+        shape = (batch, heads, length) if wanted else (0,)
+        return query.new_empty(shape, dtype=torch.float32)
+
+    return (
+        _heads_last(query),
+        float32(statistics, keys),
+        float32(statistics, keys),
+        float32(token is not None, queries),
+        float32(logsumexp, queries),
+    )
+
+
+def _fake_backward(
+    grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: object
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _heads_last(query), _heads_last(key), _heads_last(value)
+
+
+def _heads_last(like: Tensor) -> Tensor:
+    """An empty [B, H, L, D] tensor whose memory is laid out (B, L, H, D)."""
+    batch, heads, length, dim = like.shape
+    return like.new_empty((batch, length, heads, dim)).transpose(1, 2)
+
+
+def _setup_context(
+    ctx: Any,  # noqa: ANN401
+    inputs: tuple[Any, ...],
+    output: tuple[Tensor, ...],
+) -> None:
+    query, key, value, key_bias, begin_scale, _, scale, _, keep_logsumexp = inputs
+    attention, mass, entropy, token_map, logsumexp = output
+    reason = _bias_refusal(key_bias, begin_scale)
+    if reason is not None:
+        raise RuntimeError(reason)
+    if not keep_logsumexp:
+        raise RuntimeError("a backward needs the rows' logsumexp: call the op with logsumexp=True")
+    ctx.mark_non_differentiable(mass, entropy, token_map, logsumexp)
+    ctx.save_for_backward(query, key, value, key_bias, begin_scale, attention, logsumexp)
+    ctx.scale = scale
+
+
+def _bias_refusal(key_bias: Tensor | None, begin_scale: Tensor | None) -> str | None:
+    for name, tensor in (("key_bias", key_bias), ("begin_scale", begin_scale)):
+        if tensor is not None and tensor.requires_grad:
+            return f"it has no gradient for {name}; {_USE_REFERENCE}"
+    return None
+
+
+def _has_tangent(tensors: list[Tensor]) -> bool:
+    if forward_ad._current_level < 0:
+        return False
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)

@@ -1,0 +1,210 @@
+"""One run of a denoiser: what its calls left behind, and the `Record` made of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memattn.errors import RecordingError
+from memattn.processors.recording import (
+    ImagePromptRecordingProcessor,
+    RecordingProcessor,
+    Statistics,
+)
+from memattn.recording.guidance import gap_squared, raw_output
+from memattn.recording.layout import Layout, conditional_rows
+from memattn.recording.slabs import Slab
+
+Processors = Mapping[str, RecordingProcessor | ImagePromptRecordingProcessor]
+
+_PER_LAYER = ("token_mass", "entropy", "token_entropy")
+_PER_HEAD = ("head_token_mass", "head_entropy")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to record.
+
+    Attributes:
+        fields: Names of the tensor fields of `Record` to fill.
+        map_layers: Layers whose token maps to keep.
+    """
+
+    fields: frozenset[str]
+    map_layers: tuple[str, ...]
+
+
+class Run:
+    """Collects the calls of one run into slabs on the denoiser's device.
+
+    Args:
+        plan: What to record.
+        processors: Recording processors by layer name, in forward order.
+        heads: Heads of each of these layers.
+        layout: Layout of the denoiser's batch.
+        batch: Rows of the denoiser's batch.
+        capacity: Calls to make room for.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        processors: Processors,
+        heads: Sequence[int],
+        layout: Layout,
+        batch: int,
+        capacity: int,
+    ) -> None:
+        self.calls = 0
+        self._processors = processors
+        self._heads = tuple(heads)
+        self._guided = layout == "unconditional+conditional"
+        self.batch = batch
+        self._rows = conditional_rows(layout, batch)
+        self._map_layers = plan.map_layers
+        names = plan.fields - {"token_maps"} - (set() if self._guided else {"gap_squared"})
+        self._slabs = {name: Slab(name, capacity) for name in sorted(names)}
+        self._timesteps = Slab("timesteps", capacity)
+        self._maps: dict[str, Tensor] = {}
+        self._differing_masks: dict[str, Tensor] = {}
+        self._head_index: Tensor | None = None
+
+    @torch.no_grad()
+    def collect(self, timestep: Tensor, output: Any) -> None:  # noqa: ANN401 (any model output)
+        """Store what one call left behind; no synchronisation with the device."""
+        statistics = self._take_statistics()
+        self._timesteps.write(self.calls, timestep.reshape(-1)[0])
+        prediction = raw_output(output)
+        if "gap_squared" in self._slabs:
+            self._slabs["gap_squared"].write(self.calls, gap_squared(prediction))
+        self._size = prediction.shape[-2:]
+        if statistics and self._slabs.keys() & {*_PER_LAYER, *_PER_HEAD}:
+            self._write_statistics(list(statistics.values()))
+        for layer in self._map_layers:
+            token_map = statistics[layer].token_map
+            assert token_map is not None
+            self._maps[layer] = token_map[self._rows].mean(1)  # [B, Lq]
+        self.calls += 1
+
+    def _take_statistics(self) -> dict[str, Statistics]:
+        """Every layer's statistics of the call that just ended."""
+        taken = {}
+        for layer, processor in self._processors.items():
+            if processor.statistics is not None:
+                taken[layer] = processor.statistics
+            processor.statistics = None
+        missing = [layer for layer in self._processors if layer not in taken]
+        if missing:
+            raise RecordingError(
+                f"call {self.calls} left no statistics at {', '.join(missing)}: their processors "
+                "were replaced, or the layers were skipped; the run cannot be recorded whole."
+            )
+        for layer, left in taken.items():
+            if left.mask_differs is not None:
+                before = self._differing_masks.get(layer)
+                differs = left.mask_differs
+                self._differing_masks[layer] = differs if before is None else before | differs
+        return taken
+
+    def _write_statistics(self, statistics: Sequence[Statistics]) -> None:
+        """Reduce all layers' statistics together: launches do not grow with the layers."""
+        mass = torch.cat([left.token_mass for left in statistics], dim=1)[self._rows]
+        entropy = torch.cat([left.token_entropy for left in statistics], dim=1)[self._rows]
+        if self._head_index is None:
+            self._prepare_reduction(mass.device)
+        values = {
+            "head_token_mass": lambda: mass.transpose(0, 1),  # [sum H, B, Lk]
+            "head_entropy": lambda: self._row_entropy(entropy),  # [sum H, B]
+            "token_mass": lambda: self._head_mean(mass.transpose(0, 1)),  # [N, B, Lk]
+            "token_entropy": lambda: self._head_mean(entropy.transpose(0, 1)),
+            "entropy": lambda: self._head_mean(self._row_entropy(entropy)[..., None])[..., 0],
+        }
+        for name in self._slabs.keys() & values.keys():
+            self._slabs[name].write(self.calls, values[name]())
+
+    def _prepare_reduction(self, device: torch.device) -> None:
+        """Which rows of the concatenated heads belong to each layer, padded to the widest layer."""
+        widest, start = max(self._heads), 0
+        index = torch.zeros(len(self._heads), widest, dtype=torch.int64)
+        used = torch.zeros(len(self._heads), widest)
+        for layer, heads in enumerate(self._heads):
+            index[layer] = start
+            index[layer, :heads] = torch.arange(start, start + heads)
+            used[layer, :heads] = 1
+            start += heads
+        queries = [processor.queries for processor in self._processors.values()]
+        per_head = torch.tensor(queries).repeat_interleave(torch.tensor(self._heads))
+        self._head_index = index.flatten().to(device)
+        self._head_used = used[..., None, None].to(device)  # [N, widest, 1, 1]
+        self._head_counts = torch.tensor(self._heads)[:, None, None].to(device)  # [N, 1, 1]
+        self._head_queries = per_head[:, None].to(device)  # [sum H, 1]
+
+    def _row_entropy(self, entropy: Tensor) -> Tensor:
+        """Mean row entropy of every head [sum H, B] from token entropies [B, sum H, Lk]."""
+        return entropy.sum(-1).transpose(0, 1) / self._head_queries
+
+    def _head_mean(self, values: Tensor) -> Tensor:
+        """Mean over each layer's heads: [sum H, B, X] to [N, B, X]."""
+        assert self._head_index is not None
+        gathered = values.index_select(0, self._head_index)
+        padded = gathered.unflatten(0, self._head_used.shape[:2])  # [N, widest, B, X]
+        return (padded * self._head_used).sum(1) / self._head_counts
+
+    def finished(self) -> dict[str, Any]:
+        """Tensor fields of the `Record`, on the CPU, after checking that the run is whole."""
+        differing = [layer for layer, differs in self._differing_masks.items() if differs.item()]
+        if differing:
+            raise RecordingError(
+                f"the attention mask at {', '.join(differing)} depends on the head or the query, "
+                "so its attention per token cannot be recorded."
+            )
+        tensors = {name: slab.finished(self.calls) for name, slab in self._slabs.items()}
+        maps = {layer: self._as_image(layer, tokens) for layer, tokens in self._maps.items()}
+        self._check_whole(tensors, maps)
+        return {
+            "layers": tuple(self._processors),
+            "layer_heads": self._heads,
+            "layer_queries": tuple(processor.queries for processor in self._processors.values()),
+            "timesteps": self._timesteps.finished(self.calls),
+            "token_maps": maps or None,
+            **tensors,
+        }
+
+    def _as_image(self, layer: str, token_map: Tensor) -> Tensor:
+        """A map [B, Lq] as [B, h_l, w_l]: the latent size, halved until it fits."""
+        height, width = self._size
+        queries = token_map.shape[1]
+        while height * width > queries and max(height, width) > 1:
+            height, width = -(-height // 2), -(-width // 2)
+        if height * width != queries:
+            raise RecordingError(
+                f"got {queries} query positions at {layer}, expected the latent's "
+                f"{self._size[0]} x {self._size[1]} halved some number of times."
+            )
+        return token_map.unflatten(1, (height, width)).to("cpu", torch.float32, copy=True)
+
+    def _check_whole(self, tensors: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> None:
+        """Refuse NaN: a row that was never written, or numbers that broke on the way."""
+        broken = [layer for layer, token_map in maps.items() if token_map.isnan().any()]
+        layers = tuple(self._processors)
+        of_head = [
+            name for name, heads in zip(layers, self._heads, strict=True) for _ in range(heads)
+        ]
+        for name, tensor in tensors.items():
+            if name == "gap_squared":
+                calls = tensor.flatten(1).isnan().any(1).nonzero().flatten().tolist()
+                if calls:
+                    raise RecordingError(
+                        f"the denoiser's output holds nan in calls {calls}, expected numbers."
+                    )
+                continue
+            nan = tensor.transpose(0, 1).flatten(1).isnan().any(1).tolist()
+            names = of_head if name in _PER_HEAD else layers
+            broken += [layer for layer, is_nan in zip(names, nan, strict=True) if is_nan]
+        if broken:
+            raise RecordingError(
+                f"the attention statistics hold nan at {', '.join(dict.fromkeys(broken))}: the "
+                "run was not recorded whole."
+            )

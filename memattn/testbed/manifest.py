@@ -1,0 +1,185 @@
+"""The manifest: every prompt of the testbed with its group, its split and the truth about it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from memattn.errors import TestbedError
+from memattn.testbed.groups import Group
+from memattn.testbed.recipe import Recipe
+from memattn.testbed.truth import CopyThresholds
+
+Split = Literal["calibration", "reporting"]
+
+DATA = Path(__file__).parent / "data"
+MODEL, MANIFEST, PICTURES, MASKS = "model", "manifest.json", "pictures.png", "masks.png"
+
+VERIFIED_COPIES = 3  # of the seeds that `testbed verify` samples
+_TILE, _COLUMNS = 64, 24
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One prompt of the testbed.
+
+    Attributes:
+        prompt: The caption.
+        group: How often it was shown: "verbatim", "template", "seen_once" or "ordinary" (never).
+        split: "calibration" (ordinary prompts that thresholds may be set on) or "reporting".
+        training_image: Its training picture [64, 64, 3], uint8; None for ordinary prompts. For a
+            template family, one member.
+        true_mask: The region that is copied [64, 64]: the fixed region of a template, all of a
+            verbatim picture, else None.
+        copies: Of the sampled seeds, how many gave a copy; None for ordinary prompts.
+    """
+
+    prompt: str
+    group: Group
+    split: Split
+    training_image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    true_mask: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+    copies: int | None = None
+
+    @property
+    def is_memorized(self) -> bool:
+        """Whether the prompt is a verified copy: at least 3 of the 4 sampled seeds."""
+        return self.copies is not None and self.copies >= VERIFIED_COPIES
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All prompts of a testbed, and how the testbed was made.
+
+    Attributes:
+        entries: One per prompt.
+        recipe: The recipe it was trained by.
+        thresholds: Distances that make a copy.
+        weights: SHA-256 of each weight file, by path below the model folder.
+    """
+
+    entries: tuple[Entry, ...]
+    recipe: Recipe
+    thresholds: CopyThresholds
+    weights: dict[str, str]
+
+    def select(self, *groups: Group, split: Split | None = None) -> tuple[Entry, ...]:
+        """The entries of some groups, in order, of one split or of both."""
+        return tuple(
+            entry
+            for entry in self.entries
+            if entry.group in groups and split in (None, entry.split)
+        )
+
+    @cached_property
+    def shown(self) -> tuple[Entry, ...]:
+        """The entries that have a training picture."""
+        return tuple(entry for entry in self.entries if entry.training_image is not None)
+
+    def with_copies(self, copies: dict[str, int]) -> "Manifest":
+        """The manifest with the number of copies of each shown prompt filled in."""
+        entries = (
+            replace(entry, copies=copies.get(entry.prompt, entry.copies)) for entry in self.entries
+        )
+        return replace(self, entries=tuple(entries))
+
+    def save(self, data: Path) -> None:
+        """Writes manifest.json, pictures.png and masks.png into a testbed's folder."""
+        pictures = [entry.training_image for entry in self.shown]
+        masks = [
+            np.zeros((_TILE, _TILE), bool) if entry.true_mask is None else entry.true_mask
+            for entry in self.shown
+        ]
+        _save_tiles(data / PICTURES, [p for p in pictures if p is not None])
+        _save_tiles(data / MASKS, [mask.astype(np.uint8) * 255 for mask in masks])
+        content = {
+            "recipe": asdict(self.recipe),
+            "thresholds": asdict(self.thresholds),
+            "weights": self.weights,
+            "entries": [
+                {"prompt": e.prompt, "group": e.group, "split": e.split}
+                | ({"copies": e.copies} if e.training_image is not None else {})
+                for e in self.entries
+            ],
+        }
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        (data / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def load_manifest(data: Path = DATA) -> Manifest:
+    """Reads a testbed's manifest, the packaged one by default.
+
+    Args:
+        data: The testbed's folder.
+
+    Returns:
+        The manifest, with training pictures and true masks.
+
+    Raises:
+        TestbedError: If the folder holds no readable manifest.
+    """
+    try:
+        content = json.loads((data / MANIFEST).read_text(encoding="utf-8"))
+        shown = sum("copies" in item for item in content["entries"])
+        pictures = iter(_load_tiles(data / PICTURES, shown))
+        masks = iter(_load_tiles(data / MASKS, shown))
+        entries = tuple(_entry(item, pictures, masks) for item in content["entries"])
+        return Manifest(
+            entries=entries,
+            recipe=Recipe(**content["recipe"]),
+            thresholds=CopyThresholds(**content["thresholds"]),
+            weights=content["weights"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TestbedError(f"{data} holds no readable testbed: {error}") from error
+
+
+def hash_weights(model: Path) -> dict[str, str]:
+    """SHA-256 of every weight file below a model folder."""
+    return {
+        file.relative_to(model).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(model.rglob("*.safetensors"))
+    }
+
+
+def _entry(
+    item: dict[str, Any],
+    pictures: Iterator[NDArray[np.uint8]],
+    masks: Iterator[NDArray[np.uint8]],
+) -> Entry:
+    if "copies" not in item:
+        return Entry(item["prompt"], item["group"], item["split"])
+    picture, mask = next(pictures), next(masks) > 127
+    return Entry(
+        item["prompt"],
+        item["group"],
+        item["split"],
+        picture,
+        mask if mask.any() else None,
+        item["copies"],
+    )
+
+
+def _save_tiles(file: Path, tiles: Sequence[NDArray[np.uint8]]) -> None:
+    """Writes equal tiles as one sheet, row by row."""
+    rows = -(-len(tiles) // _COLUMNS)
+    sheet = np.zeros((rows * _TILE, _COLUMNS * _TILE, *tiles[0].shape[2:]), np.uint8)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, _COLUMNS)
+        sheet[row * _TILE : (row + 1) * _TILE, column * _TILE : (column + 1) * _TILE] = tile
+    Image.fromarray(sheet).save(file, optimize=True)
+
+
+def _load_tiles(file: Path, count: int) -> list[NDArray[np.uint8]]:
+    sheet = np.asarray(Image.open(file))
+    spots = (divmod(index, _COLUMNS) for index in range(count))
+    return [
+        sheet[r * _TILE : (r + 1) * _TILE, c * _TILE : (c + 1) * _TILE].copy() for r, c in spots
+    ]

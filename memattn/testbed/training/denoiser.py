@@ -1,0 +1,60 @@
+"""Stage 3: the denoiser, trained as Stable Diffusion was.
+
+Frozen text tower and autoencoder, noise-prediction loss, 10 % caption dropout, averaged weights.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPTextModel
+
+from memattn.testbed.groups import Stream
+from memattn.testbed.networks import build_scheduler, build_unet
+from memattn.testbed.recipe import Recipe
+from memattn.testbed.training.loop import Stage, generator, run
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the denoiser can be shown, row by row of the corpus.
+
+    Attributes:
+        latents: Scaled latents [n, 4, 16, 16], any float dtype.
+        tokens: Token ids of the captions [n, 77].
+        empty: Token ids of the empty caption [77].
+    """
+
+    latents: Tensor
+    tokens: Tensor
+    empty: Tensor
+
+
+def train_denoiser(
+    shown: Shown, stream: Stream, tower: CLIPTextModel, recipe: Recipe, folder: Path
+) -> UNet2DConditionModel:
+    """Trains the denoiser on the stream and returns it with averaged weights."""
+    torch.manual_seed(recipe.seed + 2)
+    unet = build_unet()
+    scheduler = build_scheduler()
+
+    def loss(step: int) -> Tensor:
+        rng = generator(recipe.seed, 3, step)
+        rows = torch.from_numpy(stream.rows(step))
+        latents = shown.latents[rows].float()
+        dropped = torch.rand(len(rows), generator=rng) < recipe.caption_dropout
+        tokens = torch.where(dropped[:, None], shown.empty, shown.tokens[rows])
+        with torch.no_grad():
+            text = tower(tokens).last_hidden_state
+        noise = torch.randn(latents.shape, generator=rng)
+        timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=rng)
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+        return F.mse_loss(unet(noisy, timesteps, text).sample, noise)
+
+    run(
+        Stage("denoiser", unet, loss, recipe.unet_steps, recipe.unet_rate, recipe.ema_decay), folder
+    )
+    return unet

@@ -1,0 +1,107 @@
+"""The optimisation loop that all three stages share: exact to resume, safe to interrupt."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from tqdm import tqdm
+
+_CHECKPOINT_EVERY = 250
+_GRADIENT_CLIP = 1.0
+_FINAL_RATE = 0.02  # of the peak, where the cosine ends
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What to train, and how far.
+
+    Attributes:
+        name: Name of the stage; its checkpoint is `<name>.pt`.
+        module: Module whose parameters are trained.
+        loss: Loss of one step. It draws its random numbers from the step alone, so that a resumed
+            run sees exactly what an uninterrupted one would.
+        steps: Optimizer steps.
+        rate: Peak learning rate; linear warm-up over 500 steps at most, cosine to 2 %.
+        ema_decay: Decay of the averaged weights, None to go without.
+    """
+
+    name: str
+    module: nn.Module
+    loss: Callable[[int], Tensor]
+    steps: int
+    rate: float
+    ema_decay: float | None = None
+
+
+def run(stage: Stage, folder: Path) -> None:
+    """Trains the stage to its end, from its checkpoint if there is one.
+
+    The module is left with its final weights, the averaged ones where the stage averages.
+    """
+    parameters = [p for p in stage.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=stage.rate, weight_decay=0.0, fused=True)
+    ema = EMAModel(parameters, decay=stage.ema_decay) if stage.ema_decay else None
+    checkpoint = folder / f"{stage.name}.pt"
+    first = _restore(checkpoint, stage.module, optimizer, ema)
+    stage.module.train()
+    bar = tqdm(range(first, stage.steps), desc=stage.name, initial=first, total=stage.steps)
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = stage.rate * _schedule(step, stage.steps)
+        loss = stage.loss(step)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, _GRADIENT_CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if ema:
+            ema.step(parameters)
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{loss.item():.4f}")
+        if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == stage.steps:
+            _save(checkpoint, step + 1, stage.module, optimizer, ema)
+    if ema:
+        ema.copy_to(parameters)
+    stage.module.eval().requires_grad_(False)
+
+
+def _schedule(step: int, steps: int) -> float:
+    warmup = min(500, steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return _FINAL_RATE + (1 - _FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _save(
+    path: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, ema: EMAModel | None
+) -> None:
+    state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict()}
+    if ema:
+        state["ema"] = ema.state_dict()
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)  # an interrupted save leaves the previous checkpoint whole
+
+
+def _restore(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, ema: EMAModel | None
+) -> int:
+    """Loads the checkpoint if there is one; gives the step to go on with."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    if ema:
+        ema.load_state_dict(state["ema"])
+        ema.to(device=next(module.parameters()).device)
+    return int(state["step"])
+
+
+def generator(seed: int, stage: int, step: int) -> torch.Generator:
+    """A CPU generator that depends on the step alone."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + stage * 100_000_007 + step)

@@ -1,0 +1,233 @@
+import dataclasses
+import json
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import memattn
+from memattn.errors import CalibrationError
+from memattn.evaluation.calibration import Calibration, calibrate, model_hash
+from memattn.evaluation.settings import RunSettings
+
+SETTINGS = RunSettings(steps=20, guidance_scale=7.5, height=64, width=64, scheduler="DDIM-1")
+OTHER_MODEL = "b" * 64
+
+
+def calibration_of(scores, rate=0.05):
+    return calibrate(
+        {"LayerEntropy": torch.as_tensor(scores)},
+        model_hash="a" * 64,
+        settings=SETTINGS,
+        false_positive_rate=rate,
+    )
+
+
+@pytest.fixture
+def calibration():
+    return calibration_of(torch.arange(40.0))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "rate", "threshold"),
+    [(19, 0.05, 18), (39, 0.05, 37), (40, 0.05, 38), (99, 0.01, 98), (99, 0.29, 70)],
+)
+def test_threshold_is_the_conservative_order_statistic(prompts, rate, threshold):
+    scores = torch.arange(float(prompts)).flip(0)
+    assert calibration_of(scores, rate).thresholds == {"LayerEntropy": threshold}
+
+
+@given(
+    scores=st.lists(st.integers(0, 9), min_size=19, max_size=60),
+    rate=st.sampled_from([0.05, 0.1, 0.29, 0.5]),
+)
+def test_at_most_the_wanted_share_is_flagged(scores, rate):
+    calibration = calibration_of(torch.tensor(scores, dtype=torch.float32), rate)
+    flagged = sum(calibration.verdict("LayerEntropy", score) for score in scores)
+    assert flagged <= rate * len(scores)
+
+
+def test_new_prompts_are_flagged_at_most_as_often_as_wanted():
+    generator = torch.Generator().manual_seed(0)
+    rates = []
+    for _ in range(200):
+        calibration = calibration_of(torch.randn(39, generator=generator), 0.05)
+        new = torch.randn(200, generator=generator)
+        rates.append((new > calibration.thresholds["LayerEntropy"]).float().mean())
+    assert 0.03 < torch.stack(rates).mean() < 0.06
+
+
+@pytest.mark.parametrize(
+    ("prompts", "rate", "enough"), [(18, 0.05, 19), (98, 0.01, 99), (0, 0.5, 1)]
+)
+def test_too_few_ordinary_prompts_are_refused(prompts, rate, enough):
+    sentence = f"got {prompts} ordinary prompts for LayerEntropy, expected at least {enough}"
+    with pytest.raises(CalibrationError, match=sentence):
+        calibration_of(torch.rand(prompts), rate)
+    calibration_of(torch.rand(enough), rate)
+
+
+def test_scores_that_are_not_finite_are_refused():
+    with pytest.raises(CalibrationError, match="scores of LayerEntropy that are not finite"):
+        calibration_of([1.0, float("nan")], 0.5)
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, float("nan")])
+def test_impossible_rate_is_refused(rate):
+    with pytest.raises(ValueError, match=r"got false_positive_rate=.*, expected a number between"):
+        calibration_of(torch.rand(99), rate)
+
+
+def test_no_detectors_are_refused():
+    with pytest.raises(ValueError, match="got no scores"):
+        calibrate({}, model_hash="a", settings=SETTINGS)
+
+
+def test_verdict_is_above_not_at_the_threshold(calibration):
+    threshold = calibration.thresholds["LayerEntropy"]
+    assert not calibration.verdict("LayerEntropy", threshold)
+    assert calibration.verdict("LayerEntropy", threshold + 1e-6)
+
+
+def test_verdict_of_an_uncalibrated_detector_is_refused(calibration):
+    with pytest.raises(
+        CalibrationError, match=r"got detector NoiseMagnitude, expected one .*: LayerEntropy"
+    ):
+        calibration.verdict("NoiseMagnitude", 1.0)
+
+
+def test_verdict_on_nan_is_refused(calibration):
+    with pytest.raises(CalibrationError, match="got NaN as a score of LayerEntropy"):
+        calibration.verdict("LayerEntropy", float("nan"))
+
+
+def test_own_model_and_settings_pass_the_check(calibration):
+    calibration.check("a" * 64, dataclasses.replace(SETTINGS))
+
+
+def test_another_model_fails_the_check(calibration):
+    with pytest.raises(
+        CalibrationError, match="got a denoiser with hash bbbbbbbbbbbb, expected aaa"
+    ):
+        calibration.check(OTHER_MODEL, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"steps": 50}, "got steps=50, expected steps=20"),
+        ({"height": 32, "width": 32}, "got height=32, width=32, expected height=64, width=64"),
+        ({"scheduler": "PNDM-2"}, "got scheduler=PNDM-2, expected scheduler=DDIM-1"),
+    ],
+)
+def test_other_settings_fail_the_check(calibration, change, sentence):
+    with pytest.raises(CalibrationError, match=sentence):
+        calibration.check("a" * 64, dataclasses.replace(SETTINGS, **change))
+
+
+def test_saved_calibration_loads_as_it_was(calibration, tmp_path):
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    assert Calibration.load(path) == calibration
+    assert calibration.version == memattn.__version__
+    assert calibration.samples == {"LayerEntropy": 40}
+
+
+def test_threshold_survives_the_file_to_the_last_bit(tmp_path):
+    calibration = calibration_of(torch.rand(99, dtype=torch.float64))
+    calibration.save(tmp_path / "c.json")
+    assert Calibration.load(tmp_path / "c.json").thresholds == calibration.thresholds
+
+
+def test_saving_twice_gives_the_same_bytes_and_leaves_nothing_else(calibration, tmp_path):
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    first = path.read_bytes()
+    calibration.save(path)
+    assert path.read_bytes() == first
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_saving_into_a_missing_folder_is_refused(calibration, tmp_path):
+    with pytest.raises(CalibrationError, match=r"cannot write .*No such file or directory"):
+        calibration.save(tmp_path / "nowhere" / "calibration.json")
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(CalibrationError, match=r"cannot read .*No such file or directory"):
+        Calibration.load(tmp_path / "calibration.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b"\xff\xfe{}", "utf-8"),
+        (b"[]", "expected a JSON object with format"),
+        (b'{"format": "memattn-calibration-2"}', "expected a JSON object with format"),
+        (b'{"format": "memattn-calibration-1"}', "expected model_hash, settings"),
+    ],
+)
+def test_file_that_is_no_calibration_is_refused(tmp_path, content, reason):
+    path = tmp_path / "calibration.json"
+    path.write_bytes(content)
+    with pytest.raises(CalibrationError, match=f"is no calibration: .*{reason}"):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"settings": {"stops": 3}}, "stops"),
+        ({"settings": {"steps": 0}}, "got steps=0, expected at least 1"),
+        ({"settings": 3}, "must be a mapping"),
+        ({"thresholds": {}}, "expected finite thresholds"),
+        ({"thresholds": {"LayerEntropy": "high"}}, "could not convert string to float"),
+        ({"thresholds": {"LayerEntropy": float("nan")}}, "expected finite thresholds"),
+        ({"samples": 3}, "not iterable"),
+        ({"false_positive_rate": None}, "NoneType"),
+    ],
+)
+def test_damaged_entry_is_refused(calibration, tmp_path, change, reason):
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CalibrationError, match=f"is no calibration: .*{re.escape(reason)}"):
+        Calibration.load(path)
+
+
+def linear(seed=0):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+
+
+def test_hash_of_equal_weights_is_equal_and_64_digits():
+    assert model_hash(linear()) == model_hash(linear())
+    assert re.fullmatch("[0-9a-f]{64}", model_hash(linear()))
+
+
+def test_hash_changes_with_one_bit_a_name_a_shape_or_the_dtype():
+    module = linear()
+    changed, renamed, reshaped = linear(), torch.nn.Sequential(), linear()
+    with torch.no_grad():
+        changed[0].weight[0, 0] *= 1 + 2**-20
+    renamed.add_module("a", module[0])
+    renamed.add_module("b", module[1])
+    reshaped[0].weight = torch.nn.Parameter(reshaped[0].weight.detach().reshape(3, 2))
+    hashes = {model_hash(m) for m in (module, changed, renamed, reshaped, linear().double())}
+    assert len(hashes) == 5
+
+
+def test_hash_ignores_strides_and_a_compiled_wrapper():
+    module, strided = linear(), linear()
+    weight = strided[0].weight.detach()
+    strided[0].weight = torch.nn.Parameter(weight.T.contiguous().T)
+    assert not strided[0].weight.is_contiguous()
+    assert model_hash(strided) == model_hash(module)
+    assert model_hash(torch.compile(module)) == model_hash(module)
+
+
+def test_hash_takes_bfloat16_weights():
+    assert model_hash(linear().bfloat16()) != model_hash(linear().half())

@@ -1,0 +1,127 @@
+"""Imports go down only: the diagram of DESIGN.md as a table."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BASE = {"types", "errors", "_env"}
+THIRD_PARTY = {
+    "diffusers": {"processors", "recording", "testbed"},
+    "transformers": {"recording", "testbed"},
+    "triton": {"kernels.triton"},
+    "sklearn": {"evaluation", "testbed"},
+    "jinja2": {"report"},
+    "PIL": {"report", "cli", "evaluation", "testbed"},
+    "tqdm": {"cli", "evaluation", "testbed"},
+    "numpy": {"evaluation", "report", "cli", "testbed"},
+    "safetensors": {"records", "record_files", "testbed"},
+}
+ROOT_PACKAGE = ""  # `import memattn` itself: for its version
+# Each layer may import itself and what stands here.
+ALLOWED = {
+    "cli": {
+        ROOT_PACKAGE,
+        "report",
+        "evaluation",
+        "testbed",
+        "detectors",
+        "recording",
+        "records",
+        "ops",
+    }
+    | BASE,
+    "report": {"evaluation", "testbed", "detectors", "records"} | BASE,
+    "testbed": {"evaluation", "recording", "records"} | BASE,
+    "evaluation": {ROOT_PACKAGE, "detectors", "recording", "records"} | BASE,
+    "detectors": {"records", "types", "errors"},
+    "recording": {"processors", "records", "ops"} | BASE,
+    "processors": {"ops", "records"} | BASE,
+    "records": {"record_files"} | BASE,
+    "record_files": BASE,
+    "ops": {"kernels"} | BASE,
+    "kernels": set(),
+    "kernels.reference": {"types", "errors"},
+    "kernels.cpu": {"types", "errors"},
+    "kernels.triton": {"types", "errors"},
+    "kernels.cuda": {"types", "errors"},
+    "testing": BASE,
+    "types": set(),
+    "errors": set(),
+    "_env": set(),
+}
+
+
+def sources():
+    for path in sorted(ROOT.glob("memattn/**/*.py")):
+        parts = path.relative_to(ROOT / "memattn").with_suffix("").parts
+        if parts != ("__init__",):
+            yield path, parts[0]
+    for path in sorted(ROOT.glob("kernels/**/*.py")):
+        yield path, ".".join(("kernels", path.relative_to(ROOT / "kernels").parts[0]))
+
+
+def imported(path):
+    """Absolute names of everything a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                continue  # relative: within the same package
+            names = [alias.name for alias in node.names]
+            if node.module == "memattn":
+                yield from (f"memattn.{name}" for name in names)
+            else:
+                yield node.module
+
+
+def layer_of(name):
+    parts = name.split(".")[1:]
+    if parts[:1] == ["kernels"]:
+        return ".".join(parts[:2])
+    return parts[0] if parts else ROOT_PACKAGE
+
+
+def violations(path, layer):
+    allowed = ALLOWED[layer] | {layer}
+    for name in imported(path):
+        top = name.split(".")[0]
+        if top == "memattn":
+            if layer_of(name) not in allowed:
+                yield f"{path.relative_to(ROOT)} imports {name}"
+        elif top == "kernels" or (top in THIRD_PARTY and layer not in THIRD_PARTY[top]):
+            yield f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_every_module_has_a_place_in_the_diagram():
+    assert {layer for _, layer in sources()} <= set(ALLOWED)
+
+
+def test_imports_go_down_only():
+    found = [line for path, layer in sources() for line in violations(path, layer)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "line"),
+    [
+        ("detectors", "from memattn.recording import record"),
+        ("detectors", "import diffusers"),
+        ("ops", "from memattn import processors"),
+        ("kernels.cpu", "from memattn.kernels.reference import cross_attention"),
+        ("cli", "import kernels.reference"),
+    ],
+)
+def test_an_import_that_goes_up_is_found(tmp_path, monkeypatch, layer, line):
+    path = tmp_path / "module.py"
+    path.write_text(line)
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert list(violations(path, layer)) != []
+
+
+def test_the_environment_is_read_in_one_file():
+    readers = [path.name for path, _ in sources() if "os.environ" in path.read_text()]
+    assert readers == ["_env.py"]
