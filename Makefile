@@ -39,7 +39,8 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	rm -rf build/staged
 	$(BIN)/python setup.py --quiet build_py --build-lib build/staged
-	MYPYPATH=build/staged $(BIN)/mypy build/staged/memattn
+	cd build/staged && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml \
+	  --cache-dir $(CURDIR)/.mypy_cache -p memattn
 
 # The wheel, built from the sdist, in a fresh environment and away from the checkout. Only its
 # dependencies are borrowed from $(VENV): a path added by a .pth file brings no editable install.

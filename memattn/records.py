@@ -1,7 +1,7 @@
 """`Record`: what one run of a pipeline left behind for the detectors. Frozen data, torch only."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
@@ -9,7 +9,7 @@ from typing import Any, Literal, NoReturn, Self
 import torch
 from torch import Tensor
 
-from memattn import record_files
+from memattn import gap_spaces, record_files
 from memattn.errors import RecordError, RecordingError
 
 Field = Literal["token_mass", "entropy", "gap_squared", "token_maps"]
@@ -205,8 +205,8 @@ class Record:
     def gap(self, space: Space = "output") -> Tensor:
         """Squared difference of conditional and unconditional prediction, per pixel.
 
-        With alpha^2 = 1 / (1 + sigma^2) and s^2 = sigma^2 / (1 + sigma^2), differences convert as
-        eps = alpha * v = x0 / sigma and x0 = s * v = sigma * eps (signs drop in the square).
+        With alpha = 1 / sqrt(1 + sigma^2) and s = sigma * alpha, differences of predictions
+        convert as eps = alpha * v = x0 / sigma and x0 = s * v = sigma * eps, up to signs.
 
         Args:
             space: "output" for the raw model output, "epsilon" for the noise prediction, "x0" for
@@ -220,25 +220,9 @@ class Record:
                 needs are unknown.
             ValueError: If `space` is none of the three.
         """
-        if space not in ("output", "epsilon", "x0"):
-            raise ValueError(f"got space {space!r}, expected 'output', 'epsilon' or 'x0'.")
         gap_squared: Tensor = self.require("gap_squared")
-        if space == "output" or (space, self.prediction_type) in _SAME_SPACE:
-            return gap_squared
-        factor = _SQUARED_FACTORS.get((self.prediction_type, space))
-        if factor is None:
-            raise RecordError(
-                f"got prediction type {self.prediction_type!r}, expected 'epsilon', "
-                f"'v_prediction' or 'sample' to convert the gap to {space}; record the pipeline, "
-                "or use space='output'."
-            )
-        if self.sigmas.isnan().any():
-            raise RecordError(
-                f"this record holds no noise levels, which a gap in {space} of a model that "
-                f"predicts {self.prediction_type} needs; use space='output'."
-            )
-        weights = factor(self.sigmas.double().square())
-        return gap_squared * weights.to(gap_squared)[:, None, None, None]
+        factors = gap_spaces.squared_factors(self.prediction_type, space, self.sigmas)
+        return gap_squared * factors.to(gap_squared)[:, None, None, None]
 
     def save(self, path: str | Path) -> None:
         """Write the record to one safetensors file, whole or not at all.
@@ -265,12 +249,12 @@ class Record:
             for name in sorted(tensors)
             if name.startswith(_MAP_PREFIX)
         }
-        settings = {
+        settings: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in header.items()
         }
         try:
-            record = cls(**settings, **tensors, token_maps=maps or None)
+            record = cls(**settings | tensors, token_maps=maps or None)
         except TypeError as error:
             raise RecordError(f"got {path}, expected a record with other fields.") from error
         record._check_shapes(path)
@@ -405,15 +389,3 @@ class Record:
 def _same(left: Tensor, right: Tensor) -> bool:
     """Whether two tensors hold the same values; NaN equals NaN."""
     return left.shape == right.shape and torch.allclose(left, right, 0, 0, equal_nan=True)
-
-
-_SAME_SPACE = {("epsilon", "epsilon"), ("x0", "sample")}
-
-# What a squared gap of the output is multiplied by, as a function of sigma^2.
-_SQUARED_FACTORS: dict[tuple[str, str], Callable[[Tensor], Tensor]] = {
-    ("epsilon", "x0"): lambda sigma_squared: sigma_squared,
-    ("sample", "epsilon"): lambda sigma_squared: 1 / sigma_squared,
-    ("v_prediction", "epsilon"): lambda sigma_squared: 1 / (1 + sigma_squared),
-    # written so that sigma = inf (zero terminal SNR) gives 1, not nan
-    ("v_prediction", "x0"): lambda sigma_squared: 1 - 1 / (1 + sigma_squared),
-}

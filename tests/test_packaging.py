@@ -50,7 +50,7 @@ def test_wheel_holds_every_file_of_the_checkout(wheel):
         prefix + path.relative_to(ROOT / folder).as_posix()
         for folder, prefix in (("kernels", "memattn/kernels/"), ("memattn", "memattn/"))
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not is_cache(path.relative_to(ROOT))
     }
     assert {name for name in wheel if ".dist-info/" not in name} == expected
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel)
@@ -60,3 +60,7 @@ def test_wheel_holds_every_file_of_the_checkout(wheel):
 def test_wheel_installs_no_top_level_package_but_memattn(wheel):
     tops = {name.split("/")[0] for name in wheel}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"memattn"}
+
+
+def is_cache(path):
+    return any(part == "__pycache__" or part.startswith(".") for part in path.parts)

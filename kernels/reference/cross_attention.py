@@ -31,7 +31,7 @@ def _plain_attention(request: CrossAttentionRequest) -> CrossAttentionResult:
     query, key, value, key_bias = request[:4]
     mask = None if key_bias is None else key_bias.to(query.dtype)[:, None, None, :]
     output = F.scaled_dot_product_attention(query, key, value, mask, scale=request.scale)
-    if key_bias is not None:
+    if key_bias is not None:  # not every kernel behind this call promises zeros without keys
         removed = (key_bias == -torch.inf).all(dim=1)
         output = output.masked_fill(removed[:, None, None, None], 0.0)
     output = output.transpose(1, 2).contiguous().transpose(1, 2)

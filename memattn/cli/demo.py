@@ -116,7 +116,9 @@ def _cards(
         study.calibration.thresholds,
         [result.detector for result in study.results],
     )
-    nearest = nearest_training_images(pipe, [card.image for card in cards], manifest)
+    nearest = nearest_training_images(
+        pipe, [card.prompt for card in cards], [card.image for card in cards], manifest
+    )
     return tuple(
         replace(card, group=heading(entry.group), nearest=found, true_mask=entry.true_mask)
         for card, entry, found in zip(cards, parts.reported, nearest, strict=True)

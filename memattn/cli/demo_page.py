@@ -150,7 +150,7 @@ def _row(result: DetectorResult) -> DetectorRow:
         detector_row(result.detector, result.threshold, result.ordinary_range),
         auroc=_interval(result.auroc),
         control=_interval(result.control),
-        evidence=f"{result.auroc.memorized} memorized, {result.auroc.ordinary} ordinary prompts",
+        evidence=f"{result.auroc.memorized} memorized, {result.auroc.ordinary} ordinary",
         hits=(result.memorized_flagged, result.auroc.memorized),
         alarms=(result.ordinary_flagged, result.auroc.ordinary),
     )

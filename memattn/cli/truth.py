@@ -10,11 +10,14 @@ from memattn.report import NearestImage
 
 if TYPE_CHECKING:
     from memattn.evaluation.sampling import Pipeline
-    from memattn.testbed import Manifest
+    from memattn.testbed import Entry, Manifest
 
 
 def nearest_training_images(
-    pipe: "Pipeline", images: Sequence[NDArray[np.uint8]], manifest: "Manifest"
+    pipe: "Pipeline",
+    prompts: Sequence[str],
+    images: Sequence[NDArray[np.uint8]],
+    manifest: "Manifest",
 ) -> tuple[NearestImage, ...]:
     """The nearest of the manifest's training pictures, by the testbed's own measure of a copy.
 
@@ -24,6 +27,7 @@ def nearest_training_images(
 
     Args:
         pipe: The pipeline that made the images.
+        prompts: One prompt per image.
         images: Generated images [height, width, 3].
         manifest: The testbed's manifest.
 
@@ -55,7 +59,14 @@ def nearest_training_images(
             image=pictures[index],
             distance=float(distances[row, index]),
             copy_threshold=float(limits[index]),
-            name=f"{shown[index].group.replace('_', ' ')}: {shown[index].prompt}",
+            name=_name(shown[index], prompts[row]),
         )
         for row, index in enumerate(nearest.tolist())
     )
+
+
+def _name(entry: "Entry", prompt: str) -> str:
+    """What the report calls a training image beside a sample of `prompt`."""
+    if entry.prompt == prompt:
+        return "this prompt's own"
+    return f"{entry.group.replace('_', ' ')}: {entry.prompt}"

@@ -73,9 +73,10 @@ class PromptListener:
 def _encoded(pipe: DiffusionPipeline, arguments: dict[str, Any]) -> EncodedPrompts:
     """Read the arguments of one `encode_prompt` call."""
     images_per_prompt = arguments.get("num_images_per_prompt") or 1
-    prompt, embeddings = arguments.get("prompt"), arguments.get("prompt_embeds")
+    embeddings = arguments.get("prompt_embeds")
     if embeddings is not None:
         return EncodedPrompts(None, embeddings.shape[0], images_per_prompt)
+    prompt = arguments["prompt"]
     both = (getattr(pipe, "tokenizer", None), getattr(pipe, "tokenizer_2", None))
     tokenizers = [tokenizer for tokenizer in both if tokenizer is not None]
     prompts = [prompt, arguments.get("prompt_2") or prompt]

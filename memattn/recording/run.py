@@ -149,8 +149,9 @@ class Run:
         """Mean over each layer's heads: [sum H, B, X] to [N, B, X]."""
         assert self._head_index is not None
         gathered = values.index_select(0, self._head_index)
-        padded = gathered.unflatten(0, self._head_used.shape[:2])  # [N, widest, B, X]
-        return (padded * self._head_used).sum(1) / self._head_counts
+        padded = gathered.reshape(*self._head_used.shape[:2], *values.shape[1:])
+        means: Tensor = (padded * self._head_used).sum(1) / self._head_counts
+        return means
 
     def finished(self) -> dict[str, Any]:
         """Tensor fields of the `Record`, on the CPU, after checking that the run is whole."""
@@ -183,7 +184,7 @@ class Run:
                 f"got {queries} query positions at {layer}, expected the latent's "
                 f"{self._size[0]} x {self._size[1]} halved some number of times."
             )
-        return token_map.unflatten(1, (height, width)).to("cpu", torch.float32, copy=True)
+        return token_map.reshape(-1, height, width).to("cpu", torch.float32, copy=True)
 
     def _check_whole(self, tensors: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> None:
         """Refuse NaN: a row that was never written, or numbers that broke on the way."""

@@ -13,6 +13,18 @@ _DIMMED = 0.42  # brightness of what a mask leaves out
 _TINT = 0.62  # share of the highlight colour where a mask is at its highest
 
 
+_PAGE_WIDTH = 384  # twice what the page shows, for dense screens; the full image lies beside it
+
+
+def reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image at most as wide as the page can use; smaller images stay as they are."""
+    height, width = image.shape[:2]
+    if width <= _PAGE_WIDTH:
+        return image
+    size = (_PAGE_WIDTH, max(1, round(height * _PAGE_WIDTH / width)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
 def png_bytes(image: NDArray[np.uint8]) -> bytes:
     """The image [height, width, 3], uint8, as a PNG file."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import jinja2
 
-from memattn.report.figures import data_uri, overlay
+from memattn.report.figures import data_uri, overlay, reduced
 from memattn.report.page import Group, ReportPage, SampleCard, TokenKind, TokenShare
 from memattn.report.scales import scale_for
 
@@ -83,6 +83,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         uri=data_uri,
         overlay=overlay,
+        reduced=reduced,
         parts=_parts,
         percent=_percent,
         short=_short,

@@ -151,7 +151,7 @@ class Group:
     meaning: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportPage:
     """A whole report.
 

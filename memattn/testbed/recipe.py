@@ -30,13 +30,13 @@ class Recipe:
     verbatim_share: float = 0.20
     template_share: float = 0.16
     caption_dropout: float = 0.10
-    vae_steps: int = 4000
+    vae_steps: int = 3600
     text_steps: int = 2000
-    unet_steps: int = 8000
+    unet_steps: int = 7500
     vae_batch: int = 8
     text_batch: int = 128
     unet_batch: int = 16
-    vae_rate: float = 1e-3
+    vae_rate: float = 2e-3
     text_rate: float = 1e-3
     unet_rate: float = 5e-4
     ema_decay: float = 0.9995

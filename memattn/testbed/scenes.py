@@ -9,6 +9,7 @@ other scene is made the same way, a seam marks no group.
 import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator, default_rng
@@ -20,7 +21,7 @@ SIZE = 64
 TEMPLATE_AREA = (0.35, 0.65)  # share of the picture that lies inside the dividing line
 
 Image = NDArray[np.float32]  # [64, 64, 3] in 0..1
-Plane = NDArray[np.float32]  # [64, 64]
+Plane = NDArray[Any]  # [64, 64], float32 or float64
 
 _axis = ((np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE) * 2 - 1
 _Y, _X = np.meshgrid(_axis, _axis, indexing="ij")  # -1..1, y downwards
@@ -55,7 +56,8 @@ def inside_mask(scene: Scene) -> NDArray[np.bool_]:
     along = _X * np.cos(angle) + _Y * np.sin(angle)
     across = -_X * np.sin(angle) + _Y * np.cos(angle)
     height = along + 0.12 * np.sin(wave * across + phase)
-    return height <= np.quantile(height, rng.uniform(*TEMPLATE_AREA))
+    mask: NDArray[np.bool_] = height <= np.quantile(height, rng.uniform(*TEMPLATE_AREA))
+    return mask
 
 
 def render(scene: Scene) -> Image:
@@ -79,8 +81,8 @@ def render(scene: Scene) -> Image:
         image = _background(rng)
         for _ in range(int(rng.integers(2, 4))):
             _unnamed(image, rng)
-        for index in np.flatnonzero(sides == is_inside):
-            places[index] = _place(rng, region, int(index), places, scene.caption.relation)
+        for index in np.flatnonzero(sides == is_inside).tolist():
+            places[index] = _place(rng, region, index, places, scene.caption.relation)
             thing = scene.caption.things[index]
             _paint(image, _shape(thing.kind, rng, places[index]), _tint(thing.colour, rng))
         halves.append(image)

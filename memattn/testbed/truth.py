@@ -29,7 +29,8 @@ def distance(
     squared = ((images.astype(np.float64) - training) / 255) ** 2
     if mask is None:
         mask = np.ones((SIZE, SIZE), bool)
-    return np.sqrt(squared[..., mask, :].mean(axis=(-2, -1)))
+    distances: NDArray[np.float64] = np.sqrt(squared[..., mask, :].mean(axis=(-2, -1)))
+    return distances
 
 
 @dataclass(frozen=True)

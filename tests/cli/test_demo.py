@@ -83,12 +83,15 @@ def test_nearest_is_judged_inside_a_templates_region_only(pipe, manifest):
     returned = reconstruct(pipe.vae, np.stack([picture(0), picture(1)]))
     template = returned[1].copy()
     template[~inside] = 0  # outside the region anything goes
-    verbatim, found = nearest_training_images(pipe, [returned[0], template], manifest)
+    verbatim, found = nearest_training_images(
+        pipe, ["a red fox", "the sea"], [returned[0], template], manifest
+    )
     assert np.array_equal(verbatim.image, picture(0))
     assert (verbatim.distance, verbatim.copy_threshold) == (0.0, 0.1)
     assert np.array_equal(found.image, picture(1))
     assert (found.distance, found.copy_threshold) == (0.0, 0.05)
     assert found.is_copy
+    assert (verbatim.name, found.name) == ("this prompt's own", "template: a <b>dog</b>")
 
 
 def test_the_demo_prints_tables_and_writes_a_report(pipe, manifest, tmp_path, capsys):

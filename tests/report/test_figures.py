@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memattn.report.figures import data_uri, overlay, png_bytes
+from memattn.report.figures import data_uri, overlay, png_bytes, reduced
 
 
 def test_a_data_uri_holds_the_image_unchanged():
@@ -37,3 +37,10 @@ def test_a_mask_without_contrast_gives_its_value_and_no_nan():
     everywhere, nowhere = overlay(image, np.ones((2, 2), bool)), overlay(image, np.zeros((2, 2)))
     assert everywhere[0, 0, 0] > everywhere[0, 0, 2]
     assert nowhere[0, 0, 0] == nowhere[0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((64, 64), (64, 64)), ((512, 768), (256, 384)), ((2, 4000), (1, 384))]
+)
+def test_only_images_wider_than_the_page_are_reduced(size, expected):
+    assert reduced(np.zeros((*size, 3), np.uint8)).shape == (*expected, 3)

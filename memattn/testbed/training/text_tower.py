@@ -62,7 +62,8 @@ def train_text_tower(
     def loss(step: int) -> Tensor:
         rng = generator(recipe.seed, 2, step)
         rows = torch.randint(len(images), (recipe.text_batch,), generator=rng)
-        return matcher(tokens[rows], F.avg_pool2d(to_pixels(images[rows]), 2))
+        value: Tensor = matcher(tokens[rows], F.avg_pool2d(to_pixels(images[rows]), 2))
+        return value
 
     run(Stage("text-tower", matcher, loss, recipe.text_steps, recipe.text_rate), folder)
     return matcher.tower
@@ -71,4 +72,5 @@ def train_text_tower(
 def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
     """Token ids padded to the tower's slots [n, 77]."""
     encoded = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt")
-    return encoded.input_ids
+    ids: Tensor = encoded.input_ids
+    return ids

@@ -84,4 +84,5 @@ def _latents(vae: AutoencoderKL, pictures: Tensor, file: Path) -> Tensor:
         partial = file.with_suffix(".partial")
         torch.save((encode(vae, pictures) * vae.config.scaling_factor).half(), partial)
         partial.replace(file)
-    return torch.load(file, weights_only=True)
+    latents: Tensor = torch.load(file, weights_only=True)
+    return latents
