@@ -65,11 +65,14 @@ def _backends() -> list[list[str]]:
 
 def _testbed() -> str:
     """How many prompts the testbed has and how many of them are verified copies."""
-    from memattn import testbed
+    from memattn.cli.pipelines import quiet_libraries
     from memattn.errors import TestbedError
 
     try:
-        manifest = testbed.load_manifest()
+        with quiet_libraries():
+            from memattn import testbed
+
+            manifest = testbed.load_manifest()
     except TestbedError as error:
         return str(error)
     memorized = sum(entry.is_memorized for entry in manifest.entries)

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"memattn {parsed.command}: {error}", file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt:
-        print(f"memattn {parsed.command}: interrupted, nothing was written.", file=sys.stderr)
+        print(f"memattn {parsed.command}: interrupted.", file=sys.stderr)
         return _INTERRUPTED
     return 0
 

@@ -43,7 +43,7 @@ def test_a_keyboard_interrupt_ends_with_130(monkeypatch, capsys):
 
     monkeypatch.setattr(module.methods, "run", interrupted)
     assert main(["methods"]) == 130
-    assert capsys.readouterr().err == "memattn methods: interrupted, nothing was written.\n"
+    assert capsys.readouterr().err == "memattn methods: interrupted.\n"
 
 
 def test_methods_names_paper_formula_and_every_deviation(capsys):

@@ -229,5 +229,9 @@ def test_hash_ignores_strides_and_a_compiled_wrapper():
     assert model_hash(torch.compile(module)) == model_hash(module)
 
 
-def test_hash_takes_bfloat16_weights():
-    assert model_hash(linear().bfloat16()) != model_hash(linear().half())
+def test_hash_tells_dtypes_apart_that_share_their_bytes():
+    zeros = torch.nn.Linear(3, 2)
+    torch.nn.init.zeros_(zeros.weight)
+    torch.nn.init.zeros_(zeros.bias)
+    as_bfloat16 = model_hash(zeros.bfloat16())
+    assert as_bfloat16 != model_hash(zeros.half())

@@ -27,13 +27,13 @@ def regression(stop_at=None):
     torch.manual_seed(0)
     module = nn.Linear(4, 2)
 
-    def loss(step):
+    def loss(step, part):
         if step == stop_at:
             raise KeyboardInterrupt
-        inputs = torch.randn(8, 4, generator=loop.generator(0, 9, step))
-        return (module(inputs) - inputs[:, :2]).square().mean()
+        inputs = torch.randn(8, 4, generator=loop.generator(0, 9, step))[part::2]
+        return (module(inputs) - inputs[:, :2]).square().mean() / 2
 
-    return loop.Stage("regression", module, loss, steps=10, rate=0.1, ema_decay=0.9)
+    return loop.Stage("regression", module, loss, steps=10, rate=0.1, parts=2, ema_decay=0.9)
 
 
 def test_interrupted_training_resumes_exactly(tmp_path, monkeypatch):
@@ -49,10 +49,12 @@ def test_interrupted_training_resumes_exactly(tmp_path, monkeypatch):
     stage = regression()
     seen = []
     first_loss = stage.loss
-    object.__setattr__(stage, "loss", lambda step: seen.append(step) or first_loss(step))
+    object.__setattr__(
+        stage, "loss", lambda step, part: seen.append(step) or first_loss(step, part)
+    )
     loop.run(stage, resumed)
 
-    assert seen == [6, 7, 8, 9]
+    assert sorted(set(seen)) == [6, 7, 8, 9]
     assert torch.equal(stage.module.weight, expected.module.weight)
     assert torch.equal(stage.module.bias, expected.module.bias)
 

@@ -37,7 +37,7 @@ def train_autoencoder(images: Tensor, recipe: Recipe, folder: Path) -> Autoencod
     vae = build_vae()
     _start_nearly_linear(vae)
 
-    def loss(step: int) -> Tensor:
+    def loss(step: int, part: int) -> Tensor:
         rng = generator(recipe.seed, 1, step)
         rows = torch.randint(len(images), (recipe.vae_batch,), generator=rng)
         pixels = to_pixels(images[rows])

@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import CLIPTextModel
 
 from memattn.testbed.groups import Stream
 from memattn.testbed.networks import build_scheduler, build_unet
 from memattn.testbed.recipe import Recipe
 from memattn.testbed.training.loop import Stage, generator, run
+
+_PARTS = 2
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,30 @@ def train_denoiser(
     unet = build_unet()
     scheduler = build_scheduler()
 
-    def loss(step: int) -> Tensor:
+    def loss(step: int, part: int) -> Tensor:
         rng = generator(recipe.seed, 3, step)
         rows = torch.from_numpy(stream.rows(step))
-        latents = shown.latents[rows].float()
         dropped = torch.rand(len(rows), generator=rng) < recipe.caption_dropout
-        tokens = torch.where(dropped[:, None], shown.empty, shown.tokens[rows])
+        noise = torch.randn(len(rows), *shown.latents.shape[1:], generator=rng)
+        timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=rng)
+        mine = slice(part, None, _PARTS)
+        rows, noise, timesteps = rows[mine], noise[mine], timesteps[mine]
+        tokens = torch.where(dropped[mine, None], shown.empty, shown.tokens[rows])
         with torch.no_grad():
             text = tower(tokens).last_hidden_state
-        noise = torch.randn(latents.shape, generator=rng)
-        timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=rng)
-        noisy = scheduler.add_noise(latents, noise, timesteps)
-        return F.mse_loss(unet(noisy, timesteps, text).sample, noise)
+        noisy = scheduler.add_noise(shown.latents[rows].float(), noise, timesteps)
+        error = (unet(noisy, timesteps, text).sample - noise).square()
+        value: Tensor = error.sum() / (recipe.unet_batch * noise[0].numel())
+        return value
 
-    run(
-        Stage("denoiser", unet, loss, recipe.unet_steps, recipe.unet_rate, recipe.ema_decay), folder
+    stage = Stage(
+        "denoiser",
+        unet,
+        loss,
+        recipe.unet_steps,
+        recipe.unet_rate,
+        parts=_PARTS,
+        ema_decay=recipe.ema_decay,
     )
+    run(stage, folder)
     return unet

@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -22,18 +25,23 @@ class Stage:
     Attributes:
         name: Name of the stage; its checkpoint is `<name>.pt`.
         module: Module whose parameters are trained.
-        loss: Loss of one step. It draws its random numbers from the step alone, so that a resumed
-            run sees exactly what an uninterrupted one would.
+        loss: Loss of one part of one step's batch; the parts' losses add up to the step's. It
+            draws its random numbers from the step alone, so that a resumed run sees exactly what
+            an uninterrupted one would.
         steps: Optimizer steps.
         rate: Peak learning rate; linear warm-up over 500 steps at most, cosine to 2 %.
+        parts: Parts of a batch, each with a thread of its own. Two threads with half a batch each
+            share two cores better than one operator after the other does, and the sum of two
+            gradients does not depend on which was first.
         ema_decay: Decay of the averaged weights, None to go without.
     """
 
     name: str
     module: nn.Module
-    loss: Callable[[int], Tensor]
+    loss: Callable[[int, int], Tensor]
     steps: int
     rate: float
+    parts: Literal[1, 2] = 1
     ema_decay: float | None = None
 
 
@@ -49,23 +57,36 @@ def run(stage: Stage, folder: Path) -> None:
     first = _restore(checkpoint, stage.module, optimizer, ema)
     stage.module.train()
     bar = tqdm(range(first, stage.steps), desc=stage.name, initial=first, total=stage.steps)
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = stage.rate * _schedule(step, stage.steps)
-        loss = stage.loss(step)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, _GRADIENT_CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if ema:
-            ema.step(parameters)
-        if step % 50 == 0:
-            bar.set_postfix(loss=f"{loss.item():.4f}")
-        if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == stage.steps:
-            _save(checkpoint, step + 1, stage.module, optimizer, ema)
+    with _pool(stage.parts) as pool:
+        for step in bar:
+            for group in optimizer.param_groups:
+                group["lr"] = stage.rate * _schedule(step, stage.steps)
+            loss = sum(pool.map(partial(_backward, stage, step), range(stage.parts)))
+            nn.utils.clip_grad_norm_(parameters, _GRADIENT_CLIP)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if ema:
+                ema.step(parameters)
+            if step % 50 == 0:
+                bar.set_postfix(loss=f"{loss:.4f}")
+            if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == stage.steps:
+                _save(checkpoint, step + 1, stage.module, optimizer, ema)
     if ema:
         ema.copy_to(parameters)
     stage.module.eval().requires_grad_(False)
+
+
+def _pool(parts: int) -> ThreadPoolExecutor:
+    """Threads that share the machine's cores between them."""
+    threads = max(1, torch.get_num_threads() // parts)
+    return ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(threads,))
+
+
+def _backward(stage: Stage, step: int, part: int) -> float:
+    """Adds one part's gradients to the parameters'."""
+    loss = stage.loss(step, part)
+    loss.backward()
+    return loss.item()
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -82,9 +103,9 @@ def _save(
     state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict()}
     if ema:
         state["ema"] = ema.state_dict()
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)  # an interrupted save leaves the previous checkpoint whole
+    unfinished = path.with_suffix(".partial")
+    torch.save(state, unfinished)
+    unfinished.replace(path)  # an interrupted save leaves the previous checkpoint whole
 
 
 def _restore(

@@ -59,7 +59,7 @@ def train_text_tower(
     torch.manual_seed(recipe.seed + 1)
     matcher = _Matcher(build_text_encoder(tokenizer))
 
-    def loss(step: int) -> Tensor:
+    def loss(step: int, part: int) -> Tensor:
         rng = generator(recipe.seed, 2, step)
         rows = torch.randint(len(images), (recipe.text_batch,), generator=rng)
         value: Tensor = matcher(tokens[rows], F.avg_pool2d(to_pixels(images[rows]), 2))
