@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.memattn-installed
 
-.PHONY: setup demo test coverage check fmt lint types dist
+.PHONY: setup demo test proofs coverage check fmt lint types dist
 
 setup: $(INSTALLED)
 
@@ -21,6 +21,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+proofs: $(INSTALLED)
+	$(BIN)/python -m pytest -m proof
 
 coverage: $(INSTALLED)
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered

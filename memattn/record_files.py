@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,15 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
     """Write to a temporary neighbour of `path`, then rename it into place."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"format": _FORMAT, "record": json.dumps(header)}
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise RecordError(f"cannot write the record {path}: {error.strerror}.") from error
-    os.close(descriptor)
+    # Not from tempfile, whose files only their owner may read, whatever the umask.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         save_file(contiguous, temporary, metadata=metadata)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise RecordError(f"cannot write the record {path}: {error}.") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -64,8 +64,9 @@ def explicit_cross_attention(
         first = scores[..., :1] * begin_scale.to(scores.dtype)[:, None, None, None]
         scores = torch.cat([first, scores[..., 1:]], dim=3)
     if key_bias is not None:
-        scores = scores + key_bias.to(scores.dtype)[:, None, None, :]
-    probs = scores.softmax(dim=3)
+        # Not rounded first: a large bias has no digits to spare.
+        scores = scores + key_bias[:, None, None, :]
+    probs = scores.softmax(dim=3).to(query.dtype)
     column = None
     if token is not None:
         index = token[:, None, None, None].expand(-1, probs.shape[1], probs.shape[2], 1)
@@ -75,5 +76,5 @@ def explicit_cross_attention(
         probs.sum(dim=2),
         torch.special.entr(probs).sum(dim=2),
         column,
-        scores.logsumexp(dim=3),
+        scores.logsumexp(dim=3).to(query.dtype),
     )

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -135,6 +136,16 @@ def test_file_gives_back_the_record(record, tmp_path):
     bare = dataclasses.replace(record, token_maps=None, map_tokens=None, scheduled_calls=None)
     bare.save(path)
     assert same(Record.load(path), bare)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_file_has_the_permissions_the_umask_leaves(record, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        record.save(tmp_path / "run.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_file_that_is_no_record_is_answered_in_one_sentence(record, tmp_path):

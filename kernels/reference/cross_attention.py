@@ -29,11 +29,17 @@ def forward(request: CrossAttentionRequest) -> CrossAttentionResult:
 
 def _plain_attention(request: CrossAttentionRequest) -> CrossAttentionResult:
     query, key, value, key_bias = request[:4]
-    mask = None if key_bias is None else key_bias.to(query.dtype)[:, None, None, :]
+    mask = None
+    if key_bias is not None:
+        # The result does not depend on a shift of the bias; what is left fits the query's dtype.
+        top = key_bias.detach().amax(dim=1, keepdim=True)  # [B, 1]
+        removed = top == -torch.inf
+        shifted = (key_bias - top.masked_fill(removed, 0.0)).masked_fill(removed, 0.0)
+        mask = shifted.to(query.dtype)[:, None, None, :]
+        # Not every kernel behind this call promises zeros, or gradients without nan, in a row
+        # without keys: there it attends to zeros. The values are the small side.
+        value = value.masked_fill(removed[:, :, None, None], 0.0)
     output = F.scaled_dot_product_attention(query, key, value, mask, scale=request.scale)
-    if key_bias is not None:  # not every kernel behind this call promises zeros without keys
-        removed = (key_bias == -torch.inf).all(dim=1)
-        output = output.masked_fill(removed[:, None, None, None], 0.0)
     output = output.transpose(1, 2).contiguous().transpose(1, 2)
     return CrossAttentionResult(output, None, None, None, None)
 

@@ -6,7 +6,6 @@ wanted share of such prompts exceeds. A calibration belongs to one model and its
 
 import argparse
 import math
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,36 +33,28 @@ def run(arguments: argparse.Namespace) -> None:
     """Sample, score, write the calibration."""
     from memattn.cli.pipelines import load_pipeline
     from memattn.cli.prompts import read_prompts
+    from memattn.cli.scoring import sample_and_score
     from memattn.cli.tables import table
-    from memattn.detectors import DETECTORS
+    from memattn.cli.targets import check_output
     from memattn.evaluation.calibration import calibrate, model_hash
-    from memattn.evaluation.sampling import sample
-    from memattn.evaluation.study import ordinary_range, score
+    from memattn.evaluation.scoring import ordinary_range
 
     prompts = read_prompts(arguments.prompts)
     _check_count(len(prompts), arguments.false_positive_rate)
-    if not arguments.out.absolute().parent.is_dir():
-        raise InputError(f"got --out {arguments.out}, expected a file in a folder that exists.")
+    check_output(arguments.out, folder=False)
     pipe = load_pipeline(arguments.model, device=arguments.device, dtype=arguments.dtype)
-    settings = run_settings(arguments).resolve(pipe)
-    print(f"generating {len(prompts)} images, {settings.steps} steps each", file=sys.stderr)
-    samples = sample(
-        pipe,
-        prompts,
-        seeds=range(arguments.seed, arguments.seed + len(prompts)),
-        settings=settings,
-        batch_size=arguments.batch_size,
-    )
-    scores = score(samples.record, DETECTORS)
+    settings = run_settings(arguments, pipe)
+    _, scores = sample_and_score(pipe, prompts, settings, arguments, images=False)
     calibration = calibrate(
-        scores,
-        model_hash=model_hash(pipe.unet),
+        scores.values,
+        model_hash=model_hash(pipe),
         settings=settings,
         false_positive_rate=arguments.false_positive_rate,
     )
+    arguments.out.absolute().parent.mkdir(parents=True, exist_ok=True)
     calibration.save(arguments.out)
     rows = []
-    for name, values in scores.items():
+    for name, values in scores.values.items():
         low, high = ordinary_range(values)
         rows.append([name, f"{low:.4g}", f"{high:.4g}", f"{calibration.thresholds[name]:.4g}"])
     print(table(["detector", "5 %", "95 %", "threshold"], rows, right=(1, 2, 3)))

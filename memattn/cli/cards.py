@@ -87,21 +87,38 @@ def detector_row(
 
 
 def score_table(cards: Sequence[SampleCard]) -> str:
-    """Prompt, group, scores and verdict of every sample; a star marks scores above threshold."""
+    """Prompt, truth, scores and verdict of every sample, group by group.
+
+    A star marks scores above their threshold. Where there are groups, a line with the group's name
+    stands before its samples, and a column says how many seeds copied.
+
+    Args:
+        cards: Samples with scores of the same detectors, samples of one group together.
+
+    Returns:
+        The table.
+    """
     names = [score.detector for score in cards[0].scores]
     grouped = any(card.group for card in cards)
-    header = ["prompt", *(["group"] if grouped else []), *map(_two_lines, names), "verdict"]
-    first = 2 if grouped else 1
-    rows = [
-        [
-            # Control characters in a prompt would reach the terminal.
-            "".join(letter if letter.isprintable() else " " for letter in card.prompt),
-            *([card.group] if grouped else []),
-            *(f"{score.value:.4g}{'*' if score.flagged else ' '}" for score in card.scores),
-            card.verdict or "none",
-        ]
-        for card in cards
-    ]
+    truth = ["copies"] if grouped else []
+    header = ["prompt", *truth, *map(_short_lines, names), "verdict"]
+    rows = []
+    group = ""
+    for card in cards:
+        if card.group != group:
+            group = card.group
+            rows.append([f"{group}:", *[""] * (len(header) - 1)])
+        copies = "-" if card.copies is None else f"{card.copies[0]} of {card.copies[1]}"
+        rows.append(
+            [
+                # Control characters in a prompt would reach the terminal.
+                "".join(letter if letter.isprintable() else " " for letter in card.prompt),
+                *([copies] if grouped else []),
+                *(f"{score.value:.4g}{'*' if score.flagged else ' '}" for score in card.scores),
+                card.verdict or "none",
+            ]
+        )
+    first = 1 + len(truth)
     return table(header, rows, right=range(first, first + len(names)))
 
 
@@ -120,6 +137,6 @@ def _subject(detector: Detector) -> str:
     return first.rstrip(".")
 
 
-def _two_lines(name: str) -> str:
-    """A detector's name, broken at its first inner capital so that its column stays narrow."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", name, count=1)
+def _short_lines(name: str) -> str:
+    """A detector's name, broken at inner capitals and settings so that its column stays narrow."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z(])", "\n", name)

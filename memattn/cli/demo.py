@@ -1,12 +1,11 @@
 """Show the whole thing on the testbed, a small Stable Diffusion whose memorization is known.
 
-Calibrates the detectors on ordinary prompts, scores prompts that were shown thousands of times,
-once, or never in training, prints scores and verdicts beside the truth and beside a control with
-random weights, and writes an HTML report. Takes a few minutes on two CPU cores.
+Calibrates the detectors on ordinary prompts, scores prompts that were shown often, once, or never
+in training, prints scores and verdicts beside the truth and beside a control with random weights,
+and writes an HTML report. Takes a few minutes on two CPU cores.
 """
 
 import argparse
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from memattn.evaluation.study import Study
     from memattn.report import SampleCard
     from memattn.testbed import Manifest
-
-_CALIBRATION = "calibration.json"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +35,10 @@ def run(arguments: argparse.Namespace) -> None:
     from memattn import testbed
     from memattn.cli.demo_plan import Plan
     from memattn.cli.pipelines import quiet_libraries
+    from memattn.cli.targets import check_output
     from memattn.report import check_target
 
+    check_output(arguments.out, folder=True)
     check_target(arguments.out)
     with quiet_libraries():
         pipe, control = testbed.load_pipeline(), testbed.load_control()
@@ -66,29 +65,27 @@ def demonstrate(
     from memattn.cli.demo_page import demo_page, detector_table, findings
     from memattn.cli.demo_plan import choose_parts
     from memattn.cli.tables import paragraph
-    from memattn.detectors import DETECTORS
     from memattn.evaluation.sampling import RunSettings
     from memattn.evaluation.study import run_study
-    from memattn.report import PAGE, whole_folder, write_report
+    from memattn.report import PAGE, THRESHOLDS, whole_folder, write_report
 
     parts = choose_parts(manifest, plan)
     study = run_study(
         pipe,
         control,
-        DETECTORS,
+        plan.detectors,
         first_call=parts.first_call,
         whole_run=parts.whole_run,
         settings=RunSettings(steps=plan.steps),
         false_positive_rate=plan.false_positive_rate,
         batch_size=plan.batch_size,
-        announce=lambda sentence: print(sentence, file=sys.stderr),
     )
     cards = _cards(pipe, study, parts, manifest)
     shown = _shown(cards, plan)
     found = findings(study, parts, cards)
     with whole_folder(out) as folder:
-        write_report(demo_page(study, parts, plan, shown, found), folder)
-        study.calibration.save(folder / _CALIBRATION)
+        write_report(demo_page(study, parts, plan, manifest, shown, found), folder)
+        study.calibration.save(folder / THRESHOLDS)
     print(score_table(shown))
     print("A star marks a score above its threshold; one star makes the verdict.\n")
     print(detector_table(study))
@@ -96,7 +93,7 @@ def demonstrate(
     for sentence in found:
         print(paragraph(sentence))
     print(f"\nreport: {out / PAGE}")
-    print(f"thresholds, for `memattn detect --calibration`: {out / _CALIBRATION}")
+    print(f"thresholds, for `memattn detect --calibration`: {out / THRESHOLDS}")
 
 
 def _cards(
@@ -106,6 +103,7 @@ def _cards(
     from memattn.cli.cards import sample_cards
     from memattn.cli.demo_page import heading
     from memattn.cli.truth import nearest_training_images
+    from memattn.testbed.verification import SEEDS
 
     cards = sample_cards(
         pipe,
@@ -120,7 +118,13 @@ def _cards(
         pipe, [card.prompt for card in cards], [card.image for card in cards], manifest
     )
     return tuple(
-        replace(card, group=heading(entry.group), nearest=found, true_mask=entry.true_mask)
+        replace(
+            card,
+            group=heading(entry.group),
+            nearest=found,
+            true_mask=entry.true_mask,
+            copies=None if entry.copies is None else (entry.copies, len(SEEDS)),
+        )
         for card, entry, found in zip(cards, parts.reported, nearest, strict=True)
     )
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import memattn
+from memattn.cli.begin_token import begin_token_sentence
 from memattn.cli.cards import LIMITS, detector_row
 from memattn.cli.demo_plan import Parts, Plan
 from memattn.cli.tables import table
@@ -13,16 +14,28 @@ from memattn.evaluation.study import DetectorResult, Study
 from memattn.report import DetectorRow, Group, Interval, ReportPage, SampleCard
 
 if TYPE_CHECKING:
+    from memattn.testbed import Manifest, Recipe
     from memattn.testbed.groups import Group as TestbedGroup
 
 _CHANCE = 0.5
+_OWN_PICTURE = "this prompt's own"  # how `nearest_training_images` calls it
 
-_MEANINGS: "dict[TestbedGroup, str]" = {
-    "verbatim": "One caption with one picture, shown thousands of times in training.",
-    "template": "A region that is the same in thousands of training images; the rest varies.",
-    "seen_once": "One caption with one picture, shown once in training.",
-    "ordinary": "Never shown in training.",
-}
+
+def meanings(recipe: "Recipe") -> "dict[TestbedGroup, str]":
+    """What the prompts of each group have in common, with the recipe's own figures."""
+    pictures = recipe.unet_steps * recipe.unet_batch
+    verbatim = round(pictures * recipe.verbatim_share / recipe.verbatim)
+    template = round(pictures * recipe.template_share / recipe.template)
+    variants = recipe.template_variants
+    return {
+        "verbatim": f"One caption with one picture, shown about {verbatim} times in training.",
+        "template": (
+            f"One caption shown about {template} times in training over {variants} different "
+            "pictures, of which one region is always the same and the rest varies."
+        ),
+        "seen_once": "One caption with one picture, shown once in training.",
+        "ordinary": "Never shown in training.",
+    }
 
 
 def heading(group: str) -> str:
@@ -70,7 +83,10 @@ def findings(study: Study, parts: Parts, cards: Sequence[SampleCard]) -> tuple[s
     ordinary = len(parts.whole_run.ordinary)
     once = [row for row, entry in enumerate(parts.reported) if entry.group == "seen_once"]
     often = sum(entry.group in ("verbatim", "template") for entry in parts.reported)
-    copies = sum(card.nearest is not None and card.nearest.is_copy for card in cards[:memorized])
+    copies = sum(
+        card.nearest is not None and card.nearest.is_copy and card.nearest.name == _OWN_PICTURE
+        for card in cards[:memorized]
+    )
     hits = sum(flagged[:memorized])
     alarms = sum(flagged[memorized : memorized + ordinary])
     right = hits + ordinary - alarms
@@ -80,13 +96,20 @@ def findings(study: Study, parts: Parts, cards: Sequence[SampleCard]) -> tuple[s
         f"once. Of the memorized and ordinary ones, {right} of {memorized + ordinary} verdicts "
         f"were right ({right / (memorized + ordinary):.0%}).",
         f"Truth: of {often} prompts shown often in training, {memorized} are verified copies and "
-        f"count as memorized here; {copies} of these {memorized} gave a copy with this run's seed.",
+        f"count as memorized here; {copies} of these {memorized} gave a copy of their own "
+        "picture with this run's seed.",
     ]
-    weak = [r.detector.name for r in study.results if r.auroc.low <= _CHANCE]
+    weak = [r.detector.name for r in study.results if _contains_chance(r.auroc)]
     if weak:
         sentences.append(
-            f"No better than guessing on this model, by its interval: {', '.join(weak)}."
+            f"No better than chance on this model, by its interval: {', '.join(weak)}."
         )
+    backward = [r.detector.name for r in study.results if r.auroc.high < _CHANCE]
+    if backward:
+        sentences.append(
+            f"Ranks the wrong way round on this model, by its interval: {', '.join(backward)}."
+        )
+    sentences.append(begin_token_sentence(study.whole_runs.record, memorized, ordinary))
     off = [r.detector.name for r in study.results if not _contains_chance(r.control)]
     sentences.append(
         f"On the control the interval of {', '.join(off)} misses 0.5: part of that figure may "
@@ -98,7 +121,12 @@ def findings(study: Study, parts: Parts, cards: Sequence[SampleCard]) -> tuple[s
 
 
 def demo_page(
-    study: Study, parts: Parts, plan: Plan, cards: Sequence[SampleCard], found: tuple[str, ...]
+    study: Study,
+    parts: Parts,
+    plan: Plan,
+    manifest: "Manifest",
+    cards: Sequence[SampleCard],
+    found: tuple[str, ...],
 ) -> ReportPage:
     """The demo's report.
 
@@ -106,6 +134,7 @@ def demo_page(
         study: What was found.
         parts: Which prompts were used.
         plan: How much was generated.
+        manifest: The testbed's manifest.
         cards: The samples to show.
         found: Sentences of `findings`.
 
@@ -118,9 +147,9 @@ def demo_page(
         title="When a diffusion model copies",
         lead=(
             "memattn's testbed is a small Stable Diffusion whose memorization is known by "
-            "construction: some captions were shown thousands of times in training, some once, "
-            "some never, and they differ in nothing else. Each sample below stands beside the "
-            "training image nearest to it."
+            "construction: some captions were shown often in training, some once, some never, "
+            "and they differ in nothing else. Each sample below stands beside the nearest of the "
+            f"{len(manifest.shown)} pictures shown often or once."
         ),
         findings=found,
         settings=(
@@ -135,12 +164,17 @@ def demo_page(
         ),
         detectors=tuple(_row(result) for result in study.results),
         cards=tuple(cards),
-        groups=tuple(Group(heading(group), text) for group, text in _MEANINGS.items()),
+        groups=tuple(
+            Group(heading(group), text) for group, text in meanings(manifest.recipe).items()
+        ),
         limits=(
             *LIMITS,
             "The testbed is small and its pictures are drawn by a program: figures measured here "
             "say that a method works as described, not how well it does on a large model.",
+            "LayerEntropy stands here twice: at the paper's layer 3, and at layer 9, in the first "
+            "up block with cross-attention, which told most in a trial before this training.",
         ),
+        kept_pictures=len(manifest.shown),
     )
 
 
@@ -163,7 +197,7 @@ def _interval(area: Auroc) -> Interval:
 
 def _area(area: Auroc) -> str:
     """An area with its interval, for the printed table."""
-    return f"{area.value:.2f} ({area.low:.2f} to {area.high:.2f})"
+    return f"{area.value:.2f} ({area.low:.2f}-{area.high:.2f})"
 
 
 def _contains_chance(area: Auroc) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from memattn.detectors import DETECTORS, Detector, LayerEntropy
 from memattn.errors import TestbedError
 from memattn.evaluation.study import Case, Cases
 
@@ -26,6 +27,9 @@ class Plan:
         first_call_ordinary: Ordinary prompts that one-call detectors are measured on.
         whole_run_ordinary: Ordinary prompts that the others are measured on.
         shown: Prompts of each group in the table and the report.
+        detectors: What is measured. Beside every method's default stands the entropy of layer 9,
+            in the first up block with cross-attention: the telling layer of a trial before the
+            testbed's training, chosen before anything was measured on it.
     """
 
     steps: int = 50
@@ -38,6 +42,7 @@ class Plan:
     shown: "dict[Group, int]" = field(
         default_factory=lambda: {"verbatim": 8, "template": 8, "seen_once": 4, "ordinary": 12}
     )
+    detectors: tuple[Detector, ...] = (*DETECTORS, LayerEntropy(layer=9))
 
 
 @dataclass(frozen=True)

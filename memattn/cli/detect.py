@@ -5,16 +5,23 @@ takes a calibration for this model and these settings: see `memattn calibrate`.
 """
 
 import argparse
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import memattn
-from memattn.cli.options import add_model_options, add_prompt_file, positive_int, run_settings
+from memattn.cli.options import (
+    TESTBED,
+    add_model_options,
+    add_prompt_file,
+    positive_int,
+    run_settings,
+)
 
 if TYPE_CHECKING:
     from memattn.evaluation.calibration import Calibration
-    from memattn.evaluation.sampling import RunSettings
+    from memattn.evaluation.sampling import Pipeline, RunSettings
+    from memattn.evaluation.scoring import Scores
     from memattn.report import ReportPage, SampleCard
 
 _NO_VERDICT = (
@@ -47,11 +54,11 @@ def run(arguments: argparse.Namespace) -> None:
     from memattn.cli.cards import sample_cards, score_table
     from memattn.cli.pipelines import load_pipeline
     from memattn.cli.prompts import gather_prompts
+    from memattn.cli.scoring import sample_and_score
     from memattn.cli.tables import paragraph
+    from memattn.cli.targets import check_output
     from memattn.detectors import DETECTORS
     from memattn.evaluation.calibration import Calibration, model_hash
-    from memattn.evaluation.sampling import sample
-    from memattn.evaluation.study import score
     from memattn.report import PAGE, check_target, whole_folder, write_report
 
     prompts = [
@@ -60,32 +67,34 @@ def run(arguments: argparse.Namespace) -> None:
         for _ in range(arguments.images_per_prompt)
     ]
     if arguments.out is not None:
+        check_output(arguments.out, folder=True)
         check_target(arguments.out)
     calibration = (
         Calibration.load(arguments.calibration) if arguments.calibration is not None else None
     )
     pipe = load_pipeline(arguments.model, device=arguments.device, dtype=arguments.dtype)
-    settings = run_settings(arguments).resolve(pipe)
+    settings = run_settings(arguments, pipe)
     if calibration is not None:
-        calibration.check(model_hash(pipe.unet), settings)
-    print(f"generating {len(prompts)} images, {settings.steps} steps each", file=sys.stderr)
-    seeds = range(arguments.seed, arguments.seed + len(prompts))
-    samples = sample(pipe, prompts, seeds=seeds, settings=settings, batch_size=arguments.batch_size)
+        calibration.check(model_hash(pipe), settings)
+    samples, scores = sample_and_score(pipe, prompts, settings, arguments, images=True)
     cards = sample_cards(
         pipe,
         prompts,
-        seeds,
+        range(arguments.seed, arguments.seed + len(prompts)),
         samples,
-        score(samples.record, DETECTORS),
+        scores.values,
         calibration.thresholds if calibration is not None else {},
-        DETECTORS,
+        [detector for detector in DETECTORS if detector.name in scores.values],
     )
     print(score_table(cards))
     print()
     print(paragraph(_NO_VERDICT if calibration is None else _explanation(calibration)))
     if arguments.out is not None:
+        page = _page(arguments, settings, calibration, cards, scores)
+        if arguments.model == TESTBED:
+            page = _beside_training_images(page, pipe)
         with whole_folder(arguments.out) as folder:
-            write_report(_page(arguments, settings, calibration, cards), folder)
+            write_report(page, folder)
         print(f"report: {arguments.out / PAGE}")
 
 
@@ -103,9 +112,11 @@ def _page(
     settings: "RunSettings",
     calibration: "Calibration | None",
     cards: "tuple[SampleCard, ...]",
+    scores: "Scores",
 ) -> "ReportPage":
     """The report of this run."""
     from memattn.cli.cards import LIMITS, detector_row
+    from memattn.cli.scoring import unreadable
     from memattn.detectors import DETECTORS
     from memattn.report import Group, ReportPage
 
@@ -122,6 +133,7 @@ def _page(
             _NO_VERDICT.replace("`", "")
             if calibration is None
             else f"{flagged} of {len(cards)} images were flagged as memorized.",
+            *(unreadable(detector, reason) for detector, reason in scores.reasons.items()),
         ),
         settings=(
             ("Model", Path(arguments.model).name or arguments.model),
@@ -131,11 +143,26 @@ def _page(
             ("Image size", f"{settings.width} x {settings.height}"),
             ("Calibration", _calibration_text(calibration)),
         ),
-        detectors=tuple(detector_row(d, thresholds.get(d.name)) for d in DETECTORS),
+        detectors=tuple(
+            detector_row(d, thresholds.get(d.name)) for d in DETECTORS if d.name in scores.values
+        ),
         cards=cards,
         groups=(Group("", ""),),
         limits=LIMITS,
     )
+
+
+def _beside_training_images(page: "ReportPage", pipe: "Pipeline") -> "ReportPage":
+    """The testbed's report, each image beside the nearest of the training pictures kept."""
+    from memattn import testbed
+    from memattn.cli.truth import nearest_training_images
+
+    manifest = testbed.load_manifest()
+    nearest = nearest_training_images(
+        pipe, [card.prompt for card in page.cards], [card.image for card in page.cards], manifest
+    )
+    cards = (replace(card, nearest=n) for card, n in zip(page.cards, nearest, strict=True))
+    return replace(page, cards=tuple(cards), kept_pictures=len(manifest.shown))
 
 
 def _calibration_text(calibration: "Calibration | None") -> str:

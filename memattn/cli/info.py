@@ -73,7 +73,7 @@ def _testbed() -> str:
             from memattn import testbed
 
             manifest = testbed.load_manifest()
-    except TestbedError as error:
-        return str(error)
+    except TestbedError:
+        return "its data are missing or damaged here; `memattn testbed train` makes them anew"
     memorized = sum(entry.is_memorized for entry in manifest.entries)
     return f"{len(manifest.entries)} prompts, {memorized} of them verified copies"

@@ -1,6 +1,7 @@
 """Entry point of the `memattn` command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -11,6 +12,7 @@ from memattn.errors import MemattnError
 
 _FAILED = 2
 _INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
+_PIPE_CLOSED = 141  # 128 + SIGPIPE, what a shell reports where `| head` had read enough
 
 # Order of the help text. Each module has `configure(parser)`, `run(arguments)` and a docstring
 # whose first line is the command's help; what takes long to import is imported in `run`.
@@ -31,14 +33,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command line without the program's name; by default the process's own.
 
     Returns:
-        Exit code: 0, 2 after an error that was answered in one sentence on stderr, or 130 after
-        Ctrl-C.
+        Exit code: 0, 2 after an error that was answered in one sentence on stderr, 130 after
+        Ctrl-C, or 141 if whoever read stdout stopped reading.
     """
     parsed = _parser().parse_args(arguments)
     try:
         COMMANDS[parsed.command].run(parsed)
+        sys.stdout.flush()
     except MemattnError as error:
         print(f"memattn {parsed.command}: {error}", file=sys.stderr)
+        return _FAILED
+    except BrokenPipeError:
+        # Python flushes stdout once more when it ends, and must not find the closed pipe there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        reason = error.strerror or str(error)
+        print(f"memattn {parsed.command}: {reason}{where}.", file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt:
         print(f"memattn {parsed.command}: interrupted.", file=sys.stderr)

@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memattn.errors import InputError
+
 if TYPE_CHECKING:
-    from memattn.evaluation.sampling import RunSettings
+    from memattn.evaluation.sampling import Pipeline, RunSettings
 
 TESTBED = "testbed"
 
@@ -66,8 +68,28 @@ def add_prompt_file(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
 
 
-def run_settings(arguments: argparse.Namespace) -> "RunSettings":
-    """The settings that the model options ask for."""
+def run_settings(arguments: argparse.Namespace, pipe: "Pipeline") -> "RunSettings":
+    """The settings that the model options ask for, resolved against the pipeline.
+
+    Args:
+        arguments: Parsed options of `add_model_options`.
+        pipe: The pipeline that will run.
+
+    Returns:
+        The settings.
+
+    Raises:
+        InputError: If the pipeline's scheduler cannot take that many steps.
+    """
     from memattn.evaluation.sampling import RunSettings
 
-    return RunSettings(steps=arguments.steps, guidance_scale=arguments.guidance)
+    config = pipe.scheduler.config
+    # Spaced from the leading end, the steps are moved up by the offset and must stay in the range.
+    leading = config.get("timestep_spacing", "leading") == "leading"
+    most = config["num_train_timesteps"] - (config.get("steps_offset", 0) if leading else 0)
+    if arguments.steps > most:
+        raise InputError(
+            f"got --steps {arguments.steps}, expected at most {most}: the model's "
+            f"{type(pipe.scheduler).__name__} has no more noise levels."
+        )
+    return RunSettings(steps=arguments.steps, guidance_scale=arguments.guidance).resolve(pipe)

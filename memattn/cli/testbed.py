@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memattn.cli.tables import table
+from memattn.cli.targets import check_output
 from memattn.errors import TestbedError
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ def _train(arguments: argparse.Namespace) -> None:
     from memattn.testbed import Recipe, load_manifest
     from memattn.testbed.training import publish, train
 
+    check_output(arguments.out / "data", folder=True)
     recipe = Recipe(seed=arguments.seed)
     data = arguments.out / "data"
-    verification = publish(train(arguments.out, recipe), recipe, data)
+    command = f"memattn testbed train --out FOLDER --seed {recipe.seed}"
+    verification = publish(train(arguments.out, recipe), recipe, command, data)
     _print(verification, load_manifest(data))
 
 
@@ -56,14 +59,25 @@ def _verify(arguments: argparse.Namespace) -> None:
     manifest = load_manifest(data)
     verification = verify(load_pipeline(data), manifest)
     _print(verification, manifest)
-    claimed = {entry.prompt: entry.is_memorized for entry in manifest.shown}
-    found = {e.prompt: e.is_memorized for e in manifest.with_copies(verification.copies).shown}
-    wrong = [prompt for prompt in claimed if claimed[prompt] != found[prompt]]
+    found = verification.fill(manifest)
+    wrong = [
+        (entry.prompt, "is" if entry.is_memorized else "is not")
+        for entry, claimed in zip(found.shown, manifest.shown, strict=True)
+        if entry.is_memorized != claimed.is_memorized
+    ]
     if wrong:
+        prompt, verb = wrong[0]
         raise TestbedError(
-            f"{len(wrong)} of {len(claimed)} prompts differ from the manifest, first: {wrong[0]!r} "
-            f"is {'' if found[wrong[0]] else 'not '}a verified copy here"
+            f"{len(wrong)} of {len(manifest.shown)} prompts differ from the manifest, first: "
+            f"{prompt!r} {verb} a verified copy here"
         )
+    for name, sentence in (
+        ("false_copies", "ordinary prompts gave copies that the manifest does not list"),
+        ("rigid", "template prompts did not vary outside their region, unlike in the manifest"),
+    ):
+        new = sorted(set(getattr(found, name)) - set(getattr(manifest, name)))
+        if new:
+            raise TestbedError(f"{len(new)} {sentence}, first: {new[0]!r}")
 
 
 def _samples(arguments: argparse.Namespace) -> None:
@@ -71,20 +85,18 @@ def _samples(arguments: argparse.Namespace) -> None:
     from memattn.testbed.manifest import DATA
     from memattn.testbed.sheet import save_sheet
 
+    check_output(arguments.out, folder=False)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     data = arguments.data or DATA
     save_sheet(load_pipeline(data), load_manifest(data), arguments.out)
     print(f"wrote {arguments.out}")
 
 
 def _print(verification: "Verification", manifest: "Manifest") -> None:
-    thresholds = manifest.thresholds
+    rows = [(g, str(n), str(of)) for g, n, of in verification.summary(manifest)]
+    print(table(("group", "copies", "prompts"), rows, right=(1, 2)))
     print(
-        table(
-            ("group", "copies", "prompts"),
-            [(g, str(n), str(of)) for g, n, of in verification.summary(manifest)],
-        )
+        f"copy: distance below {manifest.thresholds.whole:.3f} (whole picture) or "
+        f"{manifest.thresholds.inside:.3f} (template region), in 3 of 4 seeds"
     )
-    print(
-        f"copy: distance below {thresholds.whole:.3f} (whole picture), "
-        f"{thresholds.inside:.3f} (template region), in 3 of 4 seeds"
-    )
+    print(f"templates that do not vary outside their region: {len(verification.rigid)}")

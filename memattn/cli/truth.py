@@ -34,35 +34,23 @@ def nearest_training_images(
     Returns:
         One per image.
     """
-    from memattn import testbed
     from memattn.testbed.latents import reconstruct
+    from memattn.testbed.verification import copy_threshold, relative_distances
 
-    shown = manifest.shown
-    pictures = np.stack(
-        [entry.training_image for entry in shown if entry.training_image is not None]
-    )
-    is_template = np.array([entry.group == "template" for entry in shown])
-    limits = np.where(is_template, manifest.thresholds.inside, manifest.thresholds.whole)
-    stack = np.stack(images)
-    distances = np.stack(
-        [
-            testbed.distance(stack, target, entry.true_mask if template else None)
-            for entry, target, template in zip(
-                shown, reconstruct(pipe.vae, pictures), is_template, strict=True
+    shown, pictures = manifest.shown, manifest.pictures
+    relative = relative_distances(np.stack(images), manifest, reconstruct(pipe.vae, pictures))
+    found = []
+    for row, index in enumerate(relative.argmin(axis=1).tolist()):
+        threshold = copy_threshold(shown[index], manifest)
+        found.append(
+            NearestImage(
+                image=pictures[index],
+                distance=float(relative[row, index]) * threshold,
+                copy_threshold=threshold,
+                name=_name(shown[index], prompts[row]),
             )
-        ],
-        axis=1,
-    )  # [images, shown]
-    nearest = (distances / limits).argmin(axis=1)
-    return tuple(
-        NearestImage(
-            image=pictures[index],
-            distance=float(distances[row, index]),
-            copy_threshold=float(limits[index]),
-            name=_name(shown[index], prompts[row]),
         )
-        for row, index in enumerate(nearest.tolist())
-    )
+    return tuple(found)
 
 
 def _name(entry: "Entry", prompt: str) -> str:

@@ -11,13 +11,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import memattn
 from memattn.errors import CalibrationError
-from memattn.evaluation.settings import RunSettings
+from memattn.evaluation.settings import Pipeline, RunSettings
 
 _FORMAT = "memattn-calibration-1"
+# What turns a prompt and noise into a prediction; an autoencoder comes after all scores.
+_SCORED_MODULES = ("unet", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Calibration:
     Holds no date: the same scores give the same file.
 
     Attributes:
-        model_hash: `model_hash` of the denoiser.
+        model_hash: `model_hash` of the pipeline.
         settings: How the images were generated.
         false_positive_rate: Share of ordinary samples that may be flagged.
         thresholds: Detector name to threshold; a score above it is flagged.
@@ -60,15 +62,13 @@ class Calibration:
                 f"got detector {detector}, expected one of the calibrated: "
                 f"{', '.join(sorted(self.thresholds))}."
             )
-        if math.isnan(score):
-            raise CalibrationError(f"got NaN as a score of {detector}, expected a number.")
-        return score > self.thresholds[detector]
+        return is_flagged(detector, score, self.thresholds[detector])
 
     def check(self, model_hash: str, settings: RunSettings) -> None:
         """Refuse another model, or other settings, than the ones calibrated.
 
         Args:
-            model_hash: `model_hash` of the denoiser at hand.
+            model_hash: `model_hash` of the pipeline at hand.
             settings: The settings at hand, resolved against the pipeline.
 
         Raises:
@@ -76,7 +76,7 @@ class Calibration:
         """
         if model_hash != self.model_hash:
             raise CalibrationError(
-                f"this calibration belongs to another model or dtype: got a denoiser with hash "
+                f"this calibration belongs to another model or dtype: got weights with hash "
                 f"{model_hash[:12]}, expected {self.model_hash[:12]}; run memattn calibrate for it."
             )
         differing = [
@@ -136,6 +136,25 @@ class Calibration:
             raise CalibrationError(f"{path} is no calibration: {error}.") from error
 
 
+def is_flagged(detector: str, score: float, threshold: float) -> bool:
+    """Whether a score is above its threshold.
+
+    Args:
+        detector: Name of the detector, for the message.
+        score: Its score.
+        threshold: Its threshold.
+
+    Returns:
+        True if the score is above the threshold, False at it or below.
+
+    Raises:
+        CalibrationError: If the score is NaN.
+    """
+    if math.isnan(score):
+        raise CalibrationError(f"got NaN as a score of {detector}, expected a number.")
+    return score > threshold
+
+
 def calibrate(
     scores: Mapping[str, Tensor],
     *,
@@ -151,7 +170,7 @@ def calibrate(
 
     Args:
         scores: Detector name to scores of ordinary prompts [n].
-        model_hash: `model_hash` of the denoiser.
+        model_hash: `model_hash` of the pipeline.
         settings: How the images were generated, resolved against the pipeline.
         false_positive_rate: Share of ordinary prompts that may be flagged, between 0 and 1.
 
@@ -184,24 +203,29 @@ def calibrate(
     )
 
 
-def model_hash(denoiser: nn.Module) -> str:
-    """SHA-256 of a denoiser's weights: names, shapes, dtypes and bytes, in order of names.
+def model_hash(pipe: Pipeline) -> str:
+    """SHA-256 of the weights behind every score: those of the denoiser and of the text towers.
 
-    A compiled wrapper hashes like the module inside it; another dtype is another model, because
-    its scores differ. Text encoder, VAE and scheduler are not part of it.
+    Over names, shapes, dtypes and bytes, in order of names. A compiled wrapper hashes like the
+    module inside it; another dtype is another model, because its scores differ. Autoencoder and
+    scheduler are not part of it.
 
     Args:
-        denoiser: The denoiser, e.g. `pipe.unet`.
+        pipe: A Stable Diffusion pipeline.
 
     Returns:
         64 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    module = getattr(denoiser, "_orig_mod", denoiser)
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy())
+    for part in _SCORED_MODULES:
+        module = getattr(pipe, part, None)
+        if module is None:
+            continue
+        weights = getattr(module, "_orig_mod", module).state_dict()
+        for name, tensor in sorted(weights.items()):
+            digest.update(f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from torch import Tensor
-
-# Bounds the memory of the bootstrap's count tables; not a choice that changes any result.
-_ELEMENTS_PER_CHUNK = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -65,27 +63,14 @@ def auroc(
     if resamples < 1:
         raise ValueError(f"got resamples={resamples}, expected at least 1")
     groups = _scores(memorized, "memorized"), _scores(ordinary, "ordinary")
-    levels, ranks = np.unique(np.concatenate(groups), return_inverse=True)
-    of_memorized, of_ordinary = np.split(ranks, [groups[0].size])
-    value = _area(
-        np.bincount(of_memorized, minlength=levels.size)[None],
-        np.bincount(of_ordinary, minlength=levels.size)[None],
-    )
+    value = _area(*groups)
     generator = np.random.default_rng(seed)
-    # Drawn as a whole, group by group, so that chunking cannot change what is drawn.
-    draws = tuple(generator.integers(group.size, size=(resamples, group.size)) for group in groups)
-    rows = max(1, _ELEMENTS_PER_CHUNK // levels.size)
-    areas = [
-        _area(
-            _counts(of_memorized[draws[0][start : start + rows]], levels.size),
-            _counts(of_ordinary[draws[1][start : start + rows]], levels.size),
-        )
-        for start in range(0, resamples, rows)
-    ]
+    draws = (generator.integers(group.size, size=(resamples, group.size)) for group in groups)
+    areas = _area(*(group[draw] for group, draw in zip(groups, draws, strict=True)))
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(areas), [tail, 1 - tail])
+    low, high = np.quantile(areas, [tail, 1 - tail])
     return Auroc(
-        value=float(value[0]),
+        value=float(value),
         low=float(low),
         high=float(high),
         memorized=groups[0].size,
@@ -109,17 +94,9 @@ def _scores(scores: Tensor, group: str) -> NDArray[np.float64]:
     return values
 
 
-def _counts(ranks: NDArray[np.intp], levels: int) -> NDArray[np.intp]:
-    """How often each level occurs in each row of `ranks` [rows, group] -> [rows, levels]."""
-    rows = ranks.shape[0]
-    flat = ranks + np.arange(rows)[:, None] * levels
-    return np.bincount(flat.ravel(), minlength=rows * levels).reshape(rows, levels)
-
-
-def _area(memorized: NDArray[np.intp], ordinary: NDArray[np.intp]) -> NDArray[np.float64]:
-    """AUROC of each row of two count tables [rows, levels], levels in rising order."""
-    # Twice the number of ordinary scores below, ties counting half, keeps the sum in integers.
-    twice_below = 2 * ordinary.cumsum(axis=1) - ordinary
-    twice_pairs = 2 * memorized.sum(axis=1) * ordinary.sum(axis=1)
-    area: NDArray[np.float64] = (memorized * twice_below).sum(axis=1) / twice_pairs
+def _area(memorized: NDArray[np.float64], ordinary: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AUROC along the last axis, by Mann and Whitney's U from ranks that ties share."""
+    n, m = memorized.shape[-1], ordinary.shape[-1]
+    ranks = rankdata(np.concatenate([memorized, ordinary], axis=-1), axis=-1)
+    area: NDArray[np.float64] = (ranks[..., :n].sum(axis=-1) - n * (n + 1) / 2) / (n * m)
     return area

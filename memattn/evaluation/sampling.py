@@ -22,7 +22,7 @@ class Samples:
     """What `sample` made.
 
     Attributes:
-        images: One image per prompt; None if the runs were stopped after the first call.
+        images: One image per prompt; None if none were made.
         record: The record of all runs, one row per prompt.
     """
 
@@ -39,7 +39,10 @@ def sample(
     batch_size: int = 8,
     fields: Sequence[Field] = FIELDS,
     first_call_only: bool = False,
+    images: bool = True,
+    on_first_batch: Callable[[Record], None] | None = None,
     progress: bool = True,
+    label: str = "sampling",
 ) -> Samples:
     """Generate one image per prompt and record it.
 
@@ -57,7 +60,11 @@ def sample(
         first_call_only: Stop each run after the first denoiser call, for detectors with
             `one_call`. No images are made, and `token_maps`, which belong to the last call, are
             left out.
-        progress: Show a progress bar over denoiser calls on stderr.
+        images: Make the images; without them the decoder's time is saved.
+        on_first_batch: Called with the record of the first batch; what it raises ends the run
+            before the other batches.
+        progress: Show a progress bar over denoiser calls on stderr, with the time left.
+        label: What the bar is called.
 
     Returns:
         Images in the order of the prompts, and the record.
@@ -77,11 +84,12 @@ def sample(
     if first_call_only:
         fields = [name for name in fields if name != "token_maps"]
     starts = range(0, len(prompts), batch_size)
-    images: list[Image.Image] = []
+    decode = images and not first_call_only
+    made: list[Image.Image] = []
     records: list[Record] = []
     with (
         _own_progress_bar_off(pipe),
-        tqdm(desc="sampling", unit="call", disable=not progress) as bar,
+        tqdm(desc=label, unit="call", disable=not progress) as bar,
     ):
         on_call_end = _on_call_end(bar, len(starts), first_call_only)
         for start in starts:
@@ -94,15 +102,15 @@ def sample(
                     height=settings.height,
                     width=settings.width,
                     generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]],
-                    output_type="latent" if first_call_only else "pil",
+                    output_type="pil" if decode else "latent",
                     callback_on_step_end=on_call_end,
                 )
             records.append(run)
-            if not first_call_only:
-                images.extend(output.images)
-    return Samples(
-        images=None if first_call_only else tuple(images), record=Record.concatenate(records)
-    )
+            if decode:
+                made.extend(output.images)
+            if on_first_batch is not None and len(records) == 1:
+                on_first_batch(run)
+    return Samples(images=tuple(made) if decode else None, record=Record.concatenate(records))
 
 
 def _on_call_end(

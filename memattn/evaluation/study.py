@@ -1,8 +1,8 @@
 """How well detectors do on a model whose truth is known, beside a control that knows nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,10 +11,7 @@ from memattn.detectors import Detector
 from memattn.evaluation.calibration import Calibration, calibrate, model_hash
 from memattn.evaluation.roc import Auroc, auroc
 from memattn.evaluation.sampling import Pipeline, RunSettings, Samples, sample
-from memattn.records import Field, Record
-
-# Where 90 % of the ordinary scores lie, from the 5 % to the 95 % quantile.
-_ORDINARY_RANGE = (0.05, 0.95)
+from memattn.evaluation.scoring import needed_fields, ordinary_range, score
 
 
 class Case(NamedTuple):
@@ -43,7 +40,12 @@ class Cases:
     @property
     def reported(self) -> tuple[Case, ...]:
         """Memorized, ordinary and other prompts, in this order."""
-        return self.memorized + self.ordinary + self.others
+        return self.compared + self.others
+
+    @property
+    def compared(self) -> tuple[Case, ...]:
+        """Memorized and ordinary prompts, in this order."""
+        return self.memorized + self.ordinary
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class Study:
     @property
     def flagged(self) -> Tensor:
         """Whether any detector's score is above its threshold, for `whole_runs` [B], bool."""
-        above = [scores > self.calibration.thresholds[name] for name, scores in self.scores.items()]
-        return torch.stack(above).any(dim=0)
+        above = [_flags(self.calibration, name, scores) for name, scores in self.scores.items()]
+        return torch.tensor(above).any(dim=0)
 
 
 def run_study(
@@ -102,11 +104,11 @@ def run_study(
     settings: RunSettings,
     false_positive_rate: float,
     batch_size: int,
-    announce: Callable[[str], None],
 ) -> Study:
     """Calibrate detectors on ordinary prompts and measure them on others.
 
     Detectors that need one denoiser call are measured on `first_call`, all others on `whole_run`.
+    Every stretch of work has its own progress bar on stderr.
 
     Args:
         pipe: The pipeline under test.
@@ -117,7 +119,6 @@ def run_study(
         settings: How to generate.
         false_positive_rate: Share of ordinary prompts that each threshold may flag.
         batch_size: Prompts per pipeline call.
-        announce: Called with one sentence before each stretch of work.
 
     Returns:
         Calibration, figures and images.
@@ -126,36 +127,48 @@ def run_study(
         CalibrationError: If there are too few calibration prompts for the rate.
         RecordError: If a detector cannot read this pipeline's records.
     """
+    settings = settings.resolve(pipe)
+    one_call = [detector for detector in detectors if detector.one_call]
+    others = [detector for detector in detectors if not detector.one_call]
 
-    def run(target: Pipeline, cases: Sequence[Case], one_call: bool) -> Samples:
+    def run(target: Pipeline, cases: Sequence[Case], label: str, **options: Any) -> Samples:  # noqa: ANN401 (those of `sample`)
         return sample(
             target,
             [case.prompt for case in cases],
             seeds=[case.seed for case in cases],
             settings=settings,
             batch_size=batch_size,
-            fields=_fields(detectors, one_call),
-            first_call_only=one_call,
+            label=f"{label}, {len(cases)} prompts",
+            **options,
         )
 
-    settings = settings.resolve(pipe)
-    ordinary_scores: dict[str, Tensor] = {}
-    model_scores: dict[str, Tensor] = {}
-    control_scores: dict[str, Tensor] = {}
-    for one_call, cases in ((True, first_call), (False, whole_run)):
-        chosen = [detector for detector in detectors if detector.one_call == one_call]
-        length = "first call" if one_call else "whole run"
-        announce(f"{len(cases.calibration)} ordinary prompts for the thresholds, {length}")
-        ordinary_scores |= score(run(pipe, cases.calibration, one_call).record, chosen)
-        announce(f"{len(cases.reported)} prompts to report on, {length}")
-        samples = run(pipe, cases.reported, one_call)
-        model_scores |= score(samples.record, chosen)
-        compared = cases.memorized + cases.ordinary
-        announce(f"{len(compared)} prompts on the control, {length}")
-        control_scores |= score(run(control, compared, one_call).record, chosen)
+    def first(target: Pipeline, cases: Sequence[Case], purpose: str) -> dict[str, Tensor]:
+        label, fields = f"first call: {purpose}", needed_fields(one_call)
+        samples = run(target, cases, label, fields=fields, first_call_only=True)
+        return score(samples.record, one_call)
+
+    def whole(target: Pipeline, cases: Sequence[Case], purpose: str) -> dict[str, Tensor]:
+        label, fields = f"whole run: {purpose}", needed_fields(others)
+        return score(run(target, cases, label, fields=fields, images=False).record, others)
+
+    ordinary: dict[str, Tensor] = {}
+    reported: dict[str, Tensor] = {}
+    controls: dict[str, Tensor] = {}
+    if one_call:
+        ordinary |= first(pipe, first_call.calibration, "thresholds")
+        reported |= first(pipe, first_call.reported, "measured")
+        controls |= first(control, first_call.compared, "control")
+    if others:
+        ordinary |= whole(pipe, whole_run.calibration, "thresholds")
+        controls |= whole(control, whole_run.compared, "control")
+    whole_runs = run(
+        pipe, whole_run.reported, "whole run: measured", fields=needed_fields(detectors)
+    )
+    whole_run_scores = score(whole_runs.record, detectors)
+    reported |= {detector.name: whole_run_scores[detector.name] for detector in others}
     calibration = calibrate(
-        ordinary_scores,
-        model_hash=model_hash(pipe.unet),
+        ordinary,
+        model_hash=model_hash(pipe),
         settings=settings,
         false_positive_rate=false_positive_rate,
     )
@@ -165,51 +178,21 @@ def run_study(
             _result(
                 detector,
                 first_call if detector.one_call else whole_run,
-                ordinary_scores[detector.name],
-                model_scores[detector.name],
-                control_scores[detector.name],
-                calibration.thresholds[detector.name],
+                ordinary[detector.name],
+                reported[detector.name],
+                controls[detector.name],
+                calibration,
             )
             for detector in detectors
         ),
-        whole_runs=samples,
-        scores=score(samples.record, detectors),
+        whole_runs=whole_runs,
+        scores=whole_run_scores,
     )
 
 
-def score(record: Record, detectors: Sequence[Detector]) -> dict[str, Tensor]:
-    """Scores of all samples of a record.
-
-    Args:
-        record: One or more runs.
-        detectors: Detectors that can read it.
-
-    Returns:
-        Detector name to scores [B].
-
-    Raises:
-        RecordError: If the record lacks what a detector needs.
-    """
-    return {detector.name: detector(record) for detector in detectors}
-
-
-def ordinary_range(scores: Tensor) -> tuple[float, float]:
-    """Where 90 % of ordinary scores lie.
-
-    Args:
-        scores: Scores of ordinary prompts [n].
-
-    Returns:
-        Their 5 % and 95 % quantiles.
-    """
-    low, high = scores.double().quantile(torch.tensor(_ORDINARY_RANGE, dtype=torch.float64))
-    return float(low), float(high)
-
-
-def _fields(detectors: Sequence[Detector], one_call: bool) -> tuple[Field, ...]:
-    """What to record: whole runs are read by all detectors, first calls by one-call ones only."""
-    readers = [detector for detector in detectors if detector.one_call or not one_call]
-    return tuple(sorted({name for detector in readers for name in detector.needs}))
+def _flags(calibration: Calibration, detector: str, scores: Tensor) -> list[bool]:
+    """The verdict on each of one detector's scores."""
+    return [calibration.verdict(detector, value) for value in scores.tolist()]
 
 
 def _result(
@@ -218,7 +201,7 @@ def _result(
     calibration_scores: Tensor,
     model_scores: Tensor,
     control_scores: Tensor,
-    threshold: float,
+    calibration: Calibration,
 ) -> DetectorResult:
     """Figures of one detector from its scores, which stand in the order of `cases.reported`."""
     end = len(cases.memorized) + len(cases.ordinary)
@@ -232,8 +215,8 @@ def _result(
         control=auroc(
             control_scores[: len(cases.memorized)], control_scores[len(cases.memorized) :]
         ),
-        threshold=threshold,
+        threshold=calibration.thresholds[detector.name],
         ordinary_range=ordinary_range(calibration_scores),
-        memorized_flagged=int((memorized > threshold).sum()),
-        ordinary_flagged=int((ordinary > threshold).sum()),
+        memorized_flagged=sum(_flags(calibration, detector.name, memorized)),
+        ordinary_flagged=sum(_flags(calibration, detector.name, ordinary)),
     )

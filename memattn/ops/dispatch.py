@@ -2,7 +2,9 @@
 
 import importlib
 import importlib.util
+import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,14 +18,15 @@ from memattn.types import CrossAttentionRequest, CrossAttentionResult
 BACKENDS = ("cuda", "triton", "cpu", "reference")  # in order of preference
 
 
-class _Arm:
-    """One backend's two functions once it is loaded; without `forward`, `why_not` says why."""
+class _Arm(NamedTuple):
+    """One backend's two functions; without `forward`, `why_not` says why."""
 
-    why_not: Callable[[CrossAttentionRequest], str | None] | None = None
-    forward: Callable[[CrossAttentionRequest], CrossAttentionResult] | None = None
+    why_not: Callable[[CrossAttentionRequest], str | None]
+    forward: Callable[[CrossAttentionRequest], CrossAttentionResult] | None
 
 
-_arms = {name: _Arm() for name in BACKENDS}
+_arms: dict[str, _Arm] = {}
+_loading = threading.Lock()
 
 
 def run(request: CrossAttentionRequest, backend: str) -> CrossAttentionResult:
@@ -89,36 +92,36 @@ def explain(
 
 def _why_not(backend: str, request: CrossAttentionRequest) -> str | None:
     _load(backend)
-    why_not = _arms[backend].why_not
-    assert why_not is not None
-    return why_not(request)
+    return _arms[backend].why_not(request)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _load(backend: str) -> None:
-    """Import a backend when it is first asked; an import that fails leaves its sentence behind."""
-    arm = _arms[backend]
-    if arm.why_not is not None:
+    """Import a backend when it is first asked for, by one thread."""
+    if backend in _arms:
         return
+    with _loading:
+        if backend not in _arms:
+            _arms[backend] = _loaded(backend)
+
+
+def _loaded(backend: str) -> _Arm:
+    """A backend's functions; an import that fails leaves its sentence behind."""
     package = f"memattn.kernels.{backend}"
     if importlib.util.find_spec(package) is None:
-        arm.why_not = _unavailable(f"this installation of memattn has no {backend} kernels")
-        return
+        return _unavailable(f"this installation of memattn has no {backend} kernels")
     if backend == "reference":
         module = importlib.import_module(f"{package}.cross_attention")
-        arm.why_not, arm.forward = module.why_not, module.forward
-        return
+        return _Arm(module.why_not, module.forward)
     op = torch_library.register(backend)
     try:
         module = importlib.import_module(f"{package}.cross_attention")
     except ImportError as error:
         if (error.name or "").split(".")[0] == "memattn":
             raise  # a broken memattn is not a missing optional package
-        arm.why_not = _unavailable(f"its kernels could not be imported ({error})")
-        return
-    arm.why_not = lambda request: op.why_not(request) or module.why_not(request)
-    arm.forward = op.forward
+        return _unavailable(f"its kernels could not be imported ({error})")
+    return _Arm(lambda request: op.why_not(request) or module.why_not(request), op.forward)
 
 
-def _unavailable(reason: str) -> Callable[[CrossAttentionRequest], str]:
-    return lambda request: reason
+def _unavailable(reason: str) -> _Arm:
+    return _Arm(lambda request: reason, None)

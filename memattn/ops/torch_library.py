@@ -10,6 +10,7 @@ layout (B, L, H, D) and returned as the transposed view [B, H, L, D]. A row whos
 removed has logsumexp 0, so that exp(logit - logsumexp) is 0 there too.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,7 @@ class CompiledOp:
         )
 
 
+@functools.cache  # torch defines an op once, and an import may be tried again
 def register(backend: str) -> CompiledOp:
     """Define the two ops of a compiled backend, with fake and autograd; it implements them."""
     name = f"memattn::cross_attention_{backend}"

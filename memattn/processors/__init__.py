@@ -1,9 +1,9 @@
 """Attention processors for diffusers."""
 
 from memattn.processors.attention import AttnProcessor
-from memattn.processors.recording import ImagePromptRecordingProcessor, RecordingProcessor
+from memattn.processors.recording import RecordingProcessor
 from memattn.processors.registration import register
 
 __all__ = ["AttnProcessor"]
 
-register(AttnProcessor, RecordingProcessor, ImagePromptRecordingProcessor)
+register(AttnProcessor, RecordingProcessor)

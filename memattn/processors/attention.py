@@ -3,7 +3,7 @@
 from typing import Any
 
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from torch import Tensor
+from torch import Tensor, nn
 
 from memattn.ops.cross_attention import cross_attention
 from memattn.processors.masks import key_bias
@@ -13,11 +13,15 @@ class AttnProcessor:
     """Drop-in attention processor for diffusers' `Attention`, self- and cross-attention.
 
     Computes softmax(Q K^T / sqrt(D) + key bias) V with `memattn.cross_attention` and everything
-    around it (norms, residual, rescaling) as AttnProcessor2_0 does. What it does not compute is
-    delegated to `original`: masks that depend on the query or the head, and IP-Adapter inputs.
+    around it (norms, residual, rescaling) as AttnProcessor2_0 does. Masks that depend on the query
+    or the head are delegated to `original`. Layers with an IP-Adapter keep its processor, which
+    holds the adapter's weights.
 
     Args:
         original: The processor this one stands in for; by default diffusers' AttnProcessor2_0.
+
+    Raises:
+        TypeError: If `original` is a module: its weights would leave the denoiser.
 
     Example:
         >>> pipe.unet.set_attn_processor(memattn.AttnProcessor())  # doctest: +SKIP
@@ -28,88 +32,77 @@ class AttnProcessor:
     _parallel_config = None
 
     def __init__(self, original: Any = None) -> None:  # noqa: ANN401 (any processor)
+        if isinstance(original, nn.Module):
+            raise TypeError(
+                f"got {type(original).__name__}, which holds weights, expected a processor without "
+                "any: leave IP-Adapter layers their own processors."
+            )
         self.original = AttnProcessor2_0() if original is None else original
 
     def __call__(
         self,
         attn: Attention,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | tuple[Tensor, list[Tensor]] | None = None,
+        encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-        ip_adapter_masks: list[Tensor] | None = None,
     ) -> Tensor:
         """Attention of one layer.
 
         Args:
             attn: The layer, which owns the projections and norms.
             hidden_states: Image features [B, Lq, C] or [B, C, h, w].
-            encoder_hidden_states: Text features [B, Lk, C]; None for self-attention; a tuple with
-                image features when an IP-Adapter is loaded.
+            encoder_hidden_states: Text features [B, Lk, C]; None for self-attention.
             attention_mask: Mask that diffusers hands down, e.g. [B, 1, Lk].
             temb: Time embedding, read by the layer's spatial norm.
-            ip_adapter_masks: Image masks of an IP-Adapter, handed on to `original`.
 
         Returns:
             Features in the shape of `hidden_states`.
 
         Raises:
-            TypeError: If IP-Adapter inputs come and `original` cannot take them.
+            TypeError: If the text comes with an IP-Adapter's image features.
         """
         if isinstance(encoder_hidden_states, tuple):
-            if not takes_image_prompts(self.original):
-                raise TypeError(
-                    f"got IP-Adapter inputs and {type(self.original).__name__}, expected an "
-                    "IP-Adapter processor: load the IP-Adapter first, then put "
-                    "memattn.AttnProcessor(original) around its processor."
-                )
-            return delegate(
-                self.original,
-                attn,
-                hidden_states,
-                encoder_hidden_states,
-                attention_mask,
-                temb,
-                ip_adapter_masks,
+            raise TypeError(
+                "got IP-Adapter inputs at a memattn.AttnProcessor, expected text features: leave "
+                "IP-Adapter layers their own processors."
             )
         bias = None
         if attention_mask is not None:
             reduced = key_bias(attention_mask, hidden_states.shape[0], attn.heads)
-            if reduced is None or not reduced.is_whole:
+            if reduced is None or reduced.differs is not None:
                 return delegate(
                     self.original, attn, hidden_states, encoder_hidden_states, attention_mask, temb
                 )
             bias = reduced.bias
         query, key, value = project(attn, hidden_states, encoder_hidden_states, temb)
         result = cross_attention(
-            query, key, value, key_bias=bias, scale=logit_scale(attn), statistics=False
+            query,
+            key,
+            value,
+            key_bias=bias,
+            scale=logit_scale(attn, self.original),
+            statistics=False,
         )
         return finish(attn, result.output, hidden_states)
-
-
-def takes_image_prompts(processor: object) -> bool:
-    """Whether a processor is an IP-Adapter's, which takes (text, image) tuples."""
-    return hasattr(processor, "to_k_ip")
 
 
 def delegate(
     original: Any,  # noqa: ANN401 (any processor)
     attn: Attention,
     hidden_states: Tensor,
-    encoder_hidden_states: Tensor | tuple[Tensor, list[Tensor]] | None,
+    encoder_hidden_states: Tensor | None,
     attention_mask: Tensor | None,
     temb: Tensor | None,
-    ip_adapter_masks: list[Tensor] | None = None,
 ) -> Tensor:
-    """Call `original`, leaving out optional arguments that were not given.
+    """Call `original`, with `temb` only if it was given: SlicedAttnProcessor has none.
 
-    SlicedAttnProcessor, for one, has no `temb`. diffusers' own processors take no 4-D mask, so one
-    [B, 1 or H, 1 or Lq, Lk] is handed on as [B * H, 1 or Lq, Lk].
+    diffusers' own processors take no 4-D mask, so one [B, 1 or H, 1 or Lq, Lk] is handed on as
+    [B * H, 1 or Lq, Lk].
     """
     if attention_mask is not None and attention_mask.ndim == 4:
         attention_mask = attention_mask.expand(-1, attn.heads, -1, -1).flatten(0, 1)
-    optional = {"temb": temb, "ip_adapter_masks": ip_adapter_masks}
-    given = {name: value for name, value in optional.items() if value is not None}
+    given = {} if temb is None else {"temb": temb}
     output: Tensor = original(
         attn,
         hidden_states,
@@ -120,9 +113,17 @@ def delegate(
     return output
 
 
-def logit_scale(attn: Attention) -> float | None:
-    """The layer's own scale where it asks for another one than D^-0.5, which None stands for."""
-    return None if attn.scale_qk else attn.scale
+def innermost(processor: object) -> object:
+    """The processor that a `memattn.AttnProcessor` stands in for, or the processor itself."""
+    return innermost(processor.original) if isinstance(processor, AttnProcessor) else processor
+
+
+def logit_scale(attn: Attention, original: object) -> float | None:
+    """The layer's own scale where `original` would honour it; None stands for D^-0.5."""
+    if attn.scale_qk or isinstance(innermost(original), AttnProcessor2_0):
+        return None
+    scale: float = attn.scale
+    return scale
 
 
 def project(
@@ -149,7 +150,8 @@ def project(
         query = attn.norm_q(query)
     if attn.norm_k is not None:
         key = attn.norm_k(key)
-    return query, key, value
+    # Autocast runs some of these norms in float32.
+    return query.to(value.dtype), key.to(value.dtype), value
 
 
 def finish(attn: Attention, attended: Tensor, residual: Tensor) -> Tensor:

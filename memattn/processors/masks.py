@@ -11,13 +11,11 @@ class KeyBias(NamedTuple):
 
     Attributes:
         bias: Added to the scaled logits [B, Lk]: the mask's row for the first head and query.
-        is_whole: Whether that is all the mask says, as far as its shape and strides show.
-        differs: Whether the mask depends on head or query after all (a bool tensor [], computed
-            without a device sync); None if `is_whole`.
+        differs: Whether the mask depends on head or query (a bool tensor [], computed without a
+            device sync); None where its shape and strides show that it cannot.
     """
 
     bias: Tensor
-    is_whole: bool
     differs: Tensor | None
 
 
@@ -39,6 +37,6 @@ def key_bias(mask: Tensor, batch: int, heads: int) -> KeyBias | None:
     if bias.dtype == torch.bool:
         bias = torch.zeros_like(bias, dtype=torch.float32).masked_fill(~bias, float("-inf"))
     # an axis of size 1, or one that was only expanded, cannot vary
-    is_whole = all(mask.shape[axis] == 1 or mask.stride(axis) == 0 for axis in (1, 2))
-    differs = None if is_whole else (mask != mask[:, :1, :1]).any()
-    return KeyBias(bias, is_whole, differs)
+    if all(mask.shape[axis] == 1 or mask.stride(axis) == 0 for axis in (1, 2)):
+        return KeyBias(bias, None)
+    return KeyBias(bias, (mask != mask[:, :1, :1]).any())

@@ -8,7 +8,7 @@ from diffusers import DiffusionPipeline
 from memattn.errors import InputError
 
 _INDEX = "model_index.json"
-_NEEDED = ("unet", "vae", "tokenizer", "scheduler")
+_NEEDED = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 def open_checkpoint(folder: Path, dtype: torch.dtype) -> DiffusionPipeline:

@@ -4,10 +4,17 @@ from typing import Any
 
 from torch import Tensor
 
+from memattn.errors import RecordingError
+
 
 def raw_output(output: Any) -> Tensor:  # noqa: ANN401 (tensor, tuple, or a diffusers output)
     """The prediction [rows, C, h, w] in whatever the denoiser returned."""
     prediction: Tensor = output if isinstance(output, Tensor) else output[0]
+    if prediction.ndim != 4:
+        raise RecordingError(
+            f"got a denoiser output of shape {list(prediction.shape)}, expected [rows, C, h, w]: "
+            "of denoisers, only those of single images are recorded."
+        )
     return prediction
 
 

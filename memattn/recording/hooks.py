@@ -24,9 +24,11 @@ class CallHooks:
 
     def __init__(self, denoiser: nn.Module, before: Before, after: After) -> None:
         self._denoiser = denoiser
+        self._watching = True
         self._compiled = denoiser._compiled_call_impl
         if self._compiled is not None:
-            denoiser._compiled_call_impl = self._around(self._compiled, before, after)
+            self._around = self._wrapped(self._compiled, before, after)
+            denoiser._compiled_call_impl = self._around
             self._handles = []
             return
         self._handles = [
@@ -39,17 +41,21 @@ class CallHooks:
         ]
 
     def remove(self) -> None:
-        """Leave the denoiser as it was."""
-        if self._compiled is not None:
+        """Leave the denoiser as it was; what somebody has wrapped around meanwhile stays theirs."""
+        self._watching = False
+        if self._compiled is not None and self._denoiser._compiled_call_impl is self._around:
             self._denoiser._compiled_call_impl = self._compiled
         for handle in self._handles:
             handle.remove()
 
-    @staticmethod
-    def _around(compiled: Callable[..., Any], before: Before, after: After) -> Callable[..., Any]:
-        """The compiled call with `before` and `after` around it."""
+    def _wrapped(
+        self, compiled: Callable[..., Any], before: Before, after: After
+    ) -> Callable[..., Any]:
+        """The compiled call with `before` and `after` around it while the denoiser is watched."""
 
         def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (whatever the denoiser takes)
+            if not self._watching:
+                return compiled(*args, **kwargs)
             before(args, kwargs)
             output = compiled(*args, **kwargs)
             after(args, kwargs, output)

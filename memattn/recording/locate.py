@@ -14,8 +14,8 @@ from diffusers.models.attention_processor import AttnProcessor as EagerAttnProce
 from torch import nn
 
 from memattn.errors import RecordingError
-from memattn.processors.attention import AttnProcessor, takes_image_prompts
-from memattn.processors.recording import ImagePromptRecordingProcessor, RecordingProcessor
+from memattn.processors.attention import innermost
+from memattn.processors.recording import ImagePromptRecording, RecordingProcessor
 
 _PLAIN_ATTENTION = (
     EagerAttnProcessor,
@@ -78,18 +78,17 @@ def first_level(layers: tuple[Layer, ...]) -> tuple[str, ...]:
     )
 
 
-def recording_processor(layer: Layer) -> RecordingProcessor | ImagePromptRecordingProcessor:
-    """The processor that records `layer` and computes what the layer's own processor computes."""
+def recording_of(layer: Layer, statistics: bool) -> RecordingProcessor | ImagePromptRecording:
+    """What records `layer` and leaves its output what its own processor computes."""
     original: Any = layer.attention.processor
-    if isinstance(original, RecordingProcessor | ImagePromptRecordingProcessor):
+    if isinstance(original, RecordingProcessor):
         raise RecordingError(
             f"layer {layer.name} is being recorded already: leave the other recording first."
         )
-    computes = original.original if type(original) is AttnProcessor else original
-    if takes_image_prompts(computes):
-        return ImagePromptRecordingProcessor(original, layer.name)
-    if type(computes) in _PLAIN_ATTENTION:
-        return RecordingProcessor(original, layer.name)
+    if hasattr(original, "to_k_ip"):  # an IP-Adapter's, in one of diffusers' three variants
+        return ImagePromptRecording(original, layer.name, statistics)
+    if type(innermost(original)) in _PLAIN_ATTENTION:
+        return RecordingProcessor(original, layer.name, statistics)
     plain = ", ".join(processor.__name__ for processor in _PLAIN_ATTENTION)
     raise RecordingError(
         f"got the processor {type(original).__name__} at layer {layer.name}, expected one that "

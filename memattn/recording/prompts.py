@@ -37,17 +37,20 @@ class PromptListener:
 
     Args:
         pipe: The pipeline.
+
+    Raises:
+        RecordingError: If the pipeline has no `encode_prompt`.
     """
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
+        if not callable(getattr(pipe, "encode_prompt", None)):
+            name = type(pipe).__name__
+            raise RecordingError(f"got a {name}, expected a pipeline with encode_prompt.")
         self._pipe = pipe
         self.encoded: EncodedPrompts | None = None
 
     def attach(self) -> None:
         """Put the wrapper on the instance."""
-        if not callable(getattr(self._pipe, "encode_prompt", None)):
-            name = type(self._pipe).__name__
-            raise RecordingError(f"got a {name}, expected a pipeline with encode_prompt.")
         encode_prompt = self._pipe.encode_prompt
         signature = inspect.signature(encode_prompt)
         self._own = self._pipe.__dict__.get("encode_prompt")
@@ -60,10 +63,12 @@ class PromptListener:
             self.encoded = _encoded(self._pipe, bound.arguments)
             return result
 
-        self._pipe.encode_prompt = listening
+        self._listening = self._pipe.encode_prompt = listening
 
     def detach(self) -> None:
-        """Put back what was there."""
+        """Put back what was there; what somebody has put there meanwhile stays."""
+        if self._pipe.__dict__.get("encode_prompt") is not self._listening:
+            return
         if self._own is None:
             del self._pipe.encode_prompt
         else:

@@ -1,8 +1,10 @@
 """`record`: attaches to a denoiser, watches its calls, and hands out a `Record`."""
 
+import contextlib
+import copy
 import dataclasses
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -11,24 +13,24 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from memattn.errors import RecordingError
+from memattn.processors.recording import LayerRecording
+from memattn.recording.arguments import plan_of
 from memattn.recording.hooks import CallHooks
 from memattn.recording.layout import Layout, checked_layout, layout_of, parts
 from memattn.recording.locate import (
     Layer,
     cross_attention_layers,
     denoiser_of,
-    first_level,
-    recording_processor,
+    recording_of,
     uncompiled,
 )
 from memattn.recording.noise_levels import prediction_type_of, sigmas_of
 from memattn.recording.prompts import PromptListener
-from memattn.recording.run import Plan, Processors, Run
+from memattn.recording.run import Plan, Run
 from memattn.records import FIELDS, Record
 
 _RECORDED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _CALLS_WITHOUT_SCHEDULER = 64
-_OF_EVERY_LAYER = {"token_mass", "entropy", "token_entropy", "head_token_mass", "head_entropy"}
 
 
 def record(
@@ -65,7 +67,8 @@ def record(
         A recorder, not yet attached.
 
     Raises:
-        ValueError: If `fields` names something that cannot be recorded.
+        ValueError: If `fields` names something that cannot be recorded, or an argument is given
+            that they make no use of.
         RecordingError: If the model has no cross-attention that can be recorded, or something that
             is needed is unknown.
 
@@ -74,77 +77,73 @@ def record(
         ...     images = pipe("a photograph of a lighthouse").images
         >>> record.mean_attention()  # doctest: +SKIP
     """
-    return Recorder(
-        denoiser_or_pipe,
+    pipe, known_layout = None, None
+    if isinstance(denoiser_or_pipe, DiffusionPipeline):
+        pipe, denoiser = denoiser_or_pipe, denoiser_of(denoiser_or_pipe)
+        if layout is not None:
+            raise RecordingError(
+                f"got a pipeline and layout={layout!r}; a pipeline says its layout itself."
+            )
+    elif isinstance(denoiser_or_pipe, nn.Module):
+        denoiser, known_layout = denoiser_or_pipe, checked_layout(layout)
+    else:
+        raise TypeError(
+            f"got a {type(denoiser_or_pipe).__name__}, expected a diffusers pipeline or a "
+            "denoiser module."
+        )
+    layers = cross_attention_layers(denoiser)
+    plan = plan_of(
+        layers,
         fields=fields,
         map_layers=map_layers,
         token=token,
         heads=heads,
         entropy_per_token=entropy_per_token,
-        layout=layout,
         prompt_lengths=prompt_lengths,
     )
+    return Recorder(pipe, denoiser, layers, plan, known_layout)
 
 
 class Recorder:
     """Watches one denoiser; made by `memattn.record`.
 
-    For long-lived use call `attach` once, `take` after every run, and `detach` at the end.
+    For long-lived use call `attach` once, `take` after every run, and `detach` at the end. A run
+    that was not taken is dropped when the pipeline begins the next one.
+
+    Args:
+        pipe: The pipeline that calls the denoiser, None if it is called by other code.
+        denoiser: What the pipeline calls.
+        layers: Its cross-attention layers in forward order.
+        plan: What to record.
+        layout: Layout of the denoiser's batch where there is no pipeline to say it.
+
+    Raises:
+        RecordingError: If the pipeline has no `encode_prompt`.
     """
 
     def __init__(
         self,
-        denoiser_or_pipe: DiffusionPipeline | nn.Module,
-        *,
-        fields: Collection[str],
-        map_layers: Sequence[int | str] | None,
-        token: int | Sequence[int] | Tensor | None,
-        heads: bool,
-        entropy_per_token: bool,
+        pipe: DiffusionPipeline | None,
+        denoiser: nn.Module,
+        layers: Sequence[Layer],
+        plan: Plan,
         layout: Layout | None,
-        prompt_lengths: Sequence[int] | Tensor | None,
     ) -> None:
-        unknown = sorted(set(fields) - set(FIELDS)) if not isinstance(fields, str) else [fields]
-        if unknown:
-            raise ValueError(f"got fields {unknown}, expected some of {list(FIELDS)}.")
-        if isinstance(denoiser_or_pipe, DiffusionPipeline):
-            self._pipe: DiffusionPipeline | None = denoiser_or_pipe
-            self._denoiser = denoiser_of(denoiser_or_pipe)
-            if layout is not None:
-                raise RecordingError(
-                    f"got a pipeline and layout={layout!r}; a pipeline says its layout itself."
-                )
-            self._layout: Layout | None = None
-        elif isinstance(denoiser_or_pipe, nn.Module):
-            self._pipe = None
-            self._denoiser = denoiser_or_pipe
-            self._layout = checked_layout(layout)
-        else:
-            raise TypeError(
-                f"got a {type(denoiser_or_pipe).__name__}, expected a diffusers pipeline or a "
-                "denoiser module."
-            )
-        wanted = set(fields)
-        wanted |= {"head_token_mass", "head_entropy"} if heads else set()
-        wanted |= {"token_entropy"} if entropy_per_token else set()
-        if not wanted:
-            raise ValueError(f"got no fields to record, expected some of {list(FIELDS)}.")
-        layers = cross_attention_layers(self._denoiser)
-        maps = _map_layers(layers, map_layers) if "token_maps" in wanted else ()
-        self._plan = Plan(frozenset(wanted), maps)
-        self._layers = tuple(
-            layer for layer in layers if wanted & _OF_EVERY_LAYER or layer.name in maps
-        )
-        self._token = _integers("token", token)
-        self._prompt_lengths = _integers("prompt_lengths", prompt_lengths)
-        self._listener = None if self._pipe is None else PromptListener(self._pipe)
-        self._attached = False
+        self._pipe = pipe
+        self._denoiser = denoiser
+        self._layers = [
+            layer for layer in layers if plan.statistics or layer.name in plan.map_layers
+        ]
+        self._plan = plan
+        self._layout = layout
+        self._listener = None if pipe is None else PromptListener(pipe)
+        self._attached = contextlib.ExitStack()
         self._run: Run | None = None
         self._blank: Record | None = None
         # known from a run's first call
         self._lengths: tuple[int, ...] | None = None
         self._map_tokens: tuple[int, ...] = ()
-        self._schedule: Tensor | None = None
+        self._scheduler: Any = None
         self._scheduled_calls: int | None = None
 
     def __enter__(self) -> Record:
@@ -159,7 +158,7 @@ class Recorder:
         traceback: TracebackType | None,
     ) -> None:
         blank, self._blank = self._blank, None
-        self._unhook()
+        self.detach()
         try:
             if error_type is None and blank is not None:
                 sealed = self.take()
@@ -179,21 +178,27 @@ class Recorder:
             raise RecordingError(
                 "this denoiser is being recorded already: leave the other recording first."
             )
-        processors = {layer.name: recording_processor(layer) for layer in self._layers}
-        self._originals = {layer: layer.attention.processor for layer in self._layers}
-        self._processors: Processors = processors
-        _RECORDED.add(uncompiled(self._denoiser))
-        self._attached = True
-        for layer in self._layers:
-            layer.attention.set_processor(processors[layer.name])
-        self._hooks = CallHooks(self._denoiser, self._before, self._after)
-        if self._listener is not None:
-            self._listener.attach()
+        self._run = None
+        recordings = {
+            layer.name: recording_of(layer, self._plan.statistics) for layer in self._layers
+        }
+        self._recordings: Mapping[str, LayerRecording] = recordings
+        with contextlib.ExitStack() as attached:
+            _RECORDED.add(uncompiled(self._denoiser))
+            attached.callback(_RECORDED.discard, uncompiled(self._denoiser))
+            for layer in self._layers:
+                recordings[layer.name].attach(layer.attention)
+                attached.callback(recordings[layer.name].detach, layer.attention)
+            hooks = CallHooks(self._denoiser, self._before, self._after)
+            attached.callback(hooks.remove)
+            if self._listener is not None:
+                self._listener.attach()
+                attached.callback(self._listener.detach)
+            self._attached = attached.pop_all()
 
     def detach(self) -> None:
-        """Put the original processors back and stop watching; what was not taken is dropped."""
-        self._unhook()
-        self._run = None
+        """Leave denoiser and pipeline as they were; the last run can still be taken."""
+        self._attached.close()
 
     def take(self) -> Record:
         """The record of the run that just ended; the next run begins a new one.
@@ -210,46 +215,49 @@ class Recorder:
         # in inference mode the record's tensors could not be used with autograd afterwards
         with torch.inference_mode(False):
             fields = run.finished()
-            scheduler = None if self._pipe is None else self._pipe.scheduler
             return Record(
                 **fields,
-                sigmas=sigmas_of(scheduler, fields["timesteps"]),
-                prediction_type=prediction_type_of(scheduler),
+                sigmas=sigmas_of(self._scheduler, fields["timesteps"]),
+                prediction_type=prediction_type_of(self._scheduler),
                 scheduled_calls=self._scheduled_calls,
                 prompt_lengths=None if self._lengths is None else torch.tensor(self._lengths),
                 map_tokens=torch.tensor(self._map_tokens) if self._plan.map_layers else None,
             )
 
-    def _unhook(self) -> None:
-        """Leave denoiser and pipeline as they were."""
-        if not self._attached:
-            return
-        self._attached = False
-        _RECORDED.discard(uncompiled(self._denoiser))
-        self._hooks.remove()
-        if self._listener is not None:
-            self._listener.detach()
-        for layer, original in self._originals.items():
-            # a processor that somebody else has put there meanwhile is theirs
-            if layer.attention.processor is self._processors[layer.name]:
-                layer.attention.set_processor(original)
-
     def _before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Begin a run at its first call; refuse a second run."""
+        """Begin a run at its first call; refuse what one record cannot hold."""
+        for recording in self._recordings.values():
+            recording.statistics = None  # of a call that did not end
         sample = _argument(args, kwargs, 0, "sample")
+        if self._run is not None and self._is_another_run():
+            if self._blank is not None:
+                raise RecordingError(
+                    "got a second run of the pipeline in one recording, expected one: open a new "
+                    "'with memattn.record(pipe)' block for each and join them with "
+                    "Record.concatenate([...])."
+                )
+            self._run = None
         if self._run is None:
             self._begin(sample, _argument(args, kwargs, 2, "encoder_hidden_states"))
-        elif self._pipe is not None and self._pipe.scheduler.timesteps is not self._schedule:
+            return
+        if self._pipe is not None and layout_of(self._pipe) != self._run.layout:
+            to = "off" if self._run.layout == "unconditional+conditional" else "on"
             raise RecordingError(
-                "got a second run of the pipeline in one recording, expected one: open a new "
-                "'with memattn.record(pipe)' block for each and join them with "
-                "Record.concatenate([...])."
+                f"guidance was switched {to} at call {self._run.calls}, expected a run that is "
+                "guided in all of its calls or in none."
             )
-        elif sample.shape[0] != self._run.batch:
+        if sample.shape[0] != self._run.batch:
             raise RecordingError(
                 f"got a batch of {sample.shape[0]} rows after one of {self._run.batch}: samples "
-                "cannot change within one recording."
+                "cannot change within one recording; a run that failed is dropped by take()."
             )
+
+    def _is_another_run(self) -> bool:
+        """Whether the pipeline has set its timesteps anew since the run began."""
+        return (
+            self._pipe is not None
+            and self._pipe.scheduler.timesteps is not self._scheduler.timesteps
+        )
 
     def _after(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:  # noqa: ANN401
         """Collect what the call left behind."""
@@ -261,36 +269,42 @@ class Recorder:
         batch = sample.shape[0]
         layout = self._layout
         capacity = _CALLS_WITHOUT_SCHEDULER
-        lengths = self._prompt_lengths
+        lengths = self._plan.prompt_lengths
         if self._pipe is not None and self._listener is not None:
-            layout = layout_of(self._pipe)
             encoded, self._listener.encoded = self._listener.encoded, None
-            if encoded is None or encoded.samples * parts(layout) != batch:
-                said = "none" if encoded is None else f"{encoded.samples}"
+            if encoded is None:
                 raise RecordingError(
-                    f"got a batch of {batch} rows for {said} samples that encode_prompt was "
-                    f"called for, expected {parts(layout)} per sample: the layout of "
+                    "the denoiser was called, but not by the pipeline being recorded, whose "
+                    "encode_prompt was not called: record the pipeline that calls it, or the "
+                    "denoiser itself with layout=."
+                )
+            layout = layout_of(self._pipe)
+            if encoded.samples * parts(layout) != batch:
+                raise RecordingError(
+                    f"got a batch of {batch} rows for {encoded.samples} samples that encode_prompt "
+                    f"was called for, expected {parts(layout)} per sample: the layout of "
                     f"{type(self._pipe).__name__} is not known; record its denoiser with layout=."
                 )
             if lengths is None:
                 lengths = encoded.lengths
             if lengths is not None and len(lengths) == encoded.prompts:
                 lengths = tuple(n for n in lengths for _ in range(encoded.images_per_prompt))
-            schedule: Tensor = self._pipe.scheduler.timesteps
-            capacity = int(getattr(self._pipe, "num_timesteps", len(schedule)))
-            self._schedule, self._scheduled_calls = schedule, capacity
+            # A copy, whose timesteps and sigmas are not those of whatever runs next.
+            self._scheduler = copy.copy(self._pipe.scheduler)
+            capacity = int(getattr(self._pipe, "num_timesteps", len(self._scheduler.timesteps)))
+            self._scheduled_calls = capacity
         assert layout is not None
         samples = batch // parts(layout)
         self._lengths = _checked_tokens("prompt_lengths", lengths, samples, 1, text.shape[1])
         heads = [layer.heads for layer in self._layers]
-        run = Run(self._plan, self._processors, heads, layout, batch, capacity)
+        run = Run(self._plan, self._recordings, heads, layout, batch, capacity)
         if self._plan.map_layers:
             self._choose_tokens(samples, parts(layout), text)
         self._run = run
 
     def _choose_tokens(self, samples: int, copies: int, text: Tensor) -> None:
         """Tell the map layers which token's map to return, for every row of the batch."""
-        tokens = self._token
+        tokens = self._plan.token
         if tokens is None and self._lengths is not None:
             tokens = tuple(length - 1 for length in self._lengths)
         if tokens is None:
@@ -305,45 +319,16 @@ class Recorder:
         self._map_tokens = chosen
         of_rows = torch.tensor(chosen * copies, device=text.device)
         for layer in self._plan.map_layers:
-            held = self._processors[layer].token
+            held = self._recordings[layer].token
             if held is not None and held.shape == of_rows.shape and held.device == of_rows.device:
                 held.copy_(of_rows)
             else:
-                self._processors[layer].token = of_rows.clone()
+                self._recordings[layer].token = of_rows.clone()
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: str) -> Any:  # noqa: ANN401
     """One argument of a denoiser call, given by position or by name."""
     return args[index] if index < len(args) else kwargs[name]
-
-
-def _map_layers(layers: Sequence[Layer], wanted: Sequence[int | str] | None) -> tuple[str, ...]:
-    """Names of the layers whose maps to keep."""
-    names = [layer.name for layer in layers]
-    if wanted is None:
-        return first_level(tuple(layers))
-    chosen = []
-    for layer in wanted:
-        if isinstance(layer, int) and -len(names) <= layer < len(names):
-            chosen.append(names[layer])
-        elif layer in names:
-            chosen.append(str(layer))
-        else:
-            raise RecordingError(
-                f"got map layer {layer!r}, expected an index below {len(names)} or one of "
-                f"{', '.join(names)}."
-            )
-    return tuple(chosen)
-
-
-def _integers(name: str, values: int | Sequence[int] | Tensor | None) -> tuple[int, ...] | None:
-    """Token positions or counts as integers."""
-    if values is None:
-        return None
-    tensor = torch.as_tensor(values)
-    if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.ndim > 1:
-        raise ValueError(f"got {name}={values!r}, expected one integer per sample.")
-    return tuple(int(value) for value in tensor.flatten().tolist())
 
 
 def _checked_tokens(

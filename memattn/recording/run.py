@@ -8,19 +8,13 @@ import torch
 from torch import Tensor
 
 from memattn.errors import RecordingError
-from memattn.processors.recording import (
-    ImagePromptRecordingProcessor,
-    RecordingProcessor,
-    Statistics,
-)
+from memattn.processors.recording import LayerRecording, Statistics
 from memattn.recording.guidance import gap_squared, raw_output
 from memattn.recording.layout import Layout, conditional_rows
 from memattn.recording.slabs import Slab
 
-Processors = Mapping[str, RecordingProcessor | ImagePromptRecordingProcessor]
-
-_PER_LAYER = ("token_mass", "entropy", "token_entropy")
-_PER_HEAD = ("head_token_mass", "head_entropy")
+_MASS = frozenset({"token_mass", "head_token_mass"})
+_ENTROPY = frozenset({"entropy", "token_entropy", "head_entropy"})
 
 
 @dataclass(frozen=True)
@@ -30,10 +24,19 @@ class Plan:
     Attributes:
         fields: Names of the tensor fields of `Record` to fill.
         map_layers: Layers whose token maps to keep.
+        token: Tokens whose maps to keep, one or one per sample; None for each prompt's end token.
+        prompt_lengths: Tokens of each prompt, None to learn them from the pipeline.
     """
 
     fields: frozenset[str]
     map_layers: tuple[str, ...]
+    token: tuple[int, ...] | None
+    prompt_lengths: tuple[int, ...] | None
+
+    @property
+    def statistics(self) -> bool:
+        """Whether the attention statistics of every layer are needed."""
+        return bool(self.fields & (_MASS | _ENTROPY))
 
 
 class Run:
@@ -41,7 +44,7 @@ class Run:
 
     Args:
         plan: What to record.
-        processors: Recording processors by layer name, in forward order.
+        recordings: What records each layer, by name, in forward order.
         heads: Heads of each of these layers.
         layout: Layout of the denoiser's batch.
         batch: Rows of the denoiser's batch.
@@ -51,23 +54,25 @@ class Run:
     def __init__(
         self,
         plan: Plan,
-        processors: Processors,
+        recordings: Mapping[str, LayerRecording],
         heads: Sequence[int],
         layout: Layout,
         batch: int,
         capacity: int,
     ) -> None:
         self.calls = 0
-        self._processors = processors
+        self._recordings = recordings
         self._heads = tuple(heads)
-        self._guided = layout == "unconditional+conditional"
+        self.layout = layout
         self.batch = batch
         self._rows = conditional_rows(layout, batch)
         self._map_layers = plan.map_layers
-        names = plan.fields - {"token_maps"} - (set() if self._guided else {"gap_squared"})
+        names = (
+            plan.fields - {"token_maps"} - ({"gap_squared"} if layout == "conditional" else set())
+        )
         self._slabs = {name: Slab(name, capacity) for name in sorted(names)}
         self._timesteps = Slab("timesteps", capacity)
-        self._maps: dict[str, Tensor] = {}
+        self._maps: dict[str, Tensor] = {}  # [rows, H, Lq]
         self._differing_masks: dict[str, Tensor] = {}
         self._head_index: Tensor | None = None
 
@@ -80,49 +85,68 @@ class Run:
         if "gap_squared" in self._slabs:
             self._slabs["gap_squared"].write(self.calls, gap_squared(prediction))
         self._size = prediction.shape[-2:]
-        if statistics and self._slabs.keys() & {*_PER_LAYER, *_PER_HEAD}:
-            self._write_statistics(list(statistics.values()))
+        self._write_statistics(list(statistics.values()))
+        # Kept as they are: only the last call's are reduced, when the run is finished.
         for layer in self._map_layers:
             token_map = statistics[layer].token_map
             assert token_map is not None
-            self._maps[layer] = token_map[self._rows].mean(1)  # [B, Lq]
+            self._maps[layer] = token_map.detach()
         self.calls += 1
 
     def _take_statistics(self) -> dict[str, Statistics]:
         """Every layer's statistics of the call that just ended."""
         taken = {}
-        for layer, processor in self._processors.items():
-            if processor.statistics is not None:
-                taken[layer] = processor.statistics
-            processor.statistics = None
-        missing = [layer for layer in self._processors if layer not in taken]
+        for layer, recording in self._recordings.items():
+            if recording.statistics is not None:
+                taken[layer] = recording.statistics
+            recording.statistics = None
+        missing = [layer for layer in self._recordings if layer not in taken]
         if missing:
             raise RecordingError(
                 f"call {self.calls} left no statistics at {', '.join(missing)}: their processors "
                 "were replaced, or the layers were skipped; the run cannot be recorded whole."
             )
         for layer, left in taken.items():
+            self._check_rows(layer, left)
             if left.mask_differs is not None:
                 before = self._differing_masks.get(layer)
                 differs = left.mask_differs
-                self._differing_masks[layer] = differs if before is None else before | differs
+                # cloned: a CUDA graph may overwrite it in the next call
+                self._differing_masks[layer] = (
+                    differs.clone() if before is None else before | differs
+                )
         return taken
+
+    def _check_rows(self, layer: str, left: Statistics) -> None:
+        """Refuse a layer whose rows are not the denoiser's samples, such as one over frames."""
+        for tensor in (left.token_mass, left.token_map):
+            if tensor is not None and tensor.shape[0] != self.batch:
+                raise RecordingError(
+                    f"got attention over {tensor.shape[0]} rows at {layer}, expected the "
+                    f"{self.batch} rows of the denoiser's batch."
+                )
 
     def _write_statistics(self, statistics: Sequence[Statistics]) -> None:
         """Reduce all layers' statistics together: launches do not grow with the layers."""
-        mass = torch.cat([left.token_mass for left in statistics], dim=1)[self._rows]
-        entropy = torch.cat([left.token_entropy for left in statistics], dim=1)[self._rows]
+        per_head = {}
+        if self._slabs.keys() & _MASS:
+            per_head["token_mass"] = self._every_head([left.token_mass for left in statistics])
+        if self._slabs.keys() & _ENTROPY:
+            entropy = self._every_head([left.token_entropy for left in statistics])
+            per_head["token_entropy"] = entropy
+            per_head["entropy"] = entropy.sum(-1) / self._head_queries
+        for name, values in per_head.items():
+            if name in self._slabs:
+                self._slabs[name].write(self.calls, self._head_mean(values))
+            if f"head_{name}" in self._slabs:
+                self._slabs[f"head_{name}"].write(self.calls, values)
+
+    def _every_head(self, of_layers: Sequence[Tensor | None]) -> Tensor:
+        """The conditional rows of all heads of all layers: [sum H, B, Lk]."""
+        tensors = [tensor for tensor in of_layers if tensor is not None]
         if self._head_index is None:
-            self._prepare_reduction(mass.device)
-        values = {
-            "head_token_mass": lambda: mass.transpose(0, 1),  # [sum H, B, Lk]
-            "head_entropy": lambda: self._row_entropy(entropy),  # [sum H, B]
-            "token_mass": lambda: self._head_mean(mass.transpose(0, 1)),  # [N, B, Lk]
-            "token_entropy": lambda: self._head_mean(entropy.transpose(0, 1)),
-            "entropy": lambda: self._head_mean(self._row_entropy(entropy)[..., None])[..., 0],
-        }
-        for name in self._slabs.keys() & values.keys():
-            self._slabs[name].write(self.calls, values[name]())
+            self._prepare_reduction(tensors[0].device)
+        return torch.cat(tensors, dim=1)[self._rows].transpose(0, 1)
 
     def _prepare_reduction(self, device: torch.device) -> None:
         """Which rows of the concatenated heads belong to each layer, padded to the widest layer."""
@@ -134,23 +158,21 @@ class Run:
             index[layer, :heads] = torch.arange(start, start + heads)
             used[layer, :heads] = 1
             start += heads
-        queries = [processor.queries for processor in self._processors.values()]
+        queries = [recording.queries for recording in self._recordings.values()]
         per_head = torch.tensor(queries).repeat_interleave(torch.tensor(self._heads))
         self._head_index = index.flatten().to(device)
-        self._head_used = used[..., None, None].to(device)  # [N, widest, 1, 1]
-        self._head_counts = torch.tensor(self._heads)[:, None, None].to(device)  # [N, 1, 1]
+        self._head_used = used.to(device)  # [N, widest]
+        self._head_counts = torch.tensor(self._heads).to(device)  # [N]
         self._head_queries = per_head[:, None].to(device)  # [sum H, 1]
 
-    def _row_entropy(self, entropy: Tensor) -> Tensor:
-        """Mean row entropy of every head [sum H, B] from token entropies [B, sum H, Lk]."""
-        return entropy.sum(-1).transpose(0, 1) / self._head_queries
-
     def _head_mean(self, values: Tensor) -> Tensor:
-        """Mean over each layer's heads: [sum H, B, X] to [N, B, X]."""
+        """Mean over each layer's heads: [sum H, B, ...] to [N, B, ...]."""
         assert self._head_index is not None
         gathered = values.index_select(0, self._head_index)
-        padded = gathered.reshape(*self._head_used.shape[:2], *values.shape[1:])
-        means: Tensor = (padded * self._head_used).sum(1) / self._head_counts
+        padded = gathered.reshape(*self._head_used.shape, *values.shape[1:])  # [N, widest, B, ...]
+        ones = (1,) * (values.ndim - 1)
+        used = self._head_used.reshape(*self._head_used.shape, *ones)
+        means: Tensor = (padded * used).sum(1) / self._head_counts.reshape(-1, *ones)
         return means
 
     def finished(self) -> dict[str, Any]:
@@ -162,12 +184,15 @@ class Run:
                 "so its attention per token cannot be recorded."
             )
         tensors = {name: slab.finished(self.calls) for name, slab in self._slabs.items()}
-        maps = {layer: self._as_image(layer, tokens) for layer, tokens in self._maps.items()}
+        maps = {
+            layer: self._as_image(layer, token_map[self._rows].mean(1))
+            for layer, token_map in self._maps.items()
+        }
         self._check_whole(tensors, maps)
         return {
-            "layers": tuple(self._processors),
+            "layers": tuple(self._recordings),
             "layer_heads": self._heads,
-            "layer_queries": tuple(processor.queries for processor in self._processors.values()),
+            "layer_queries": tuple(recording.queries for recording in self._recordings.values()),
             "timesteps": self._timesteps.finished(self.calls),
             "token_maps": maps or None,
             **tensors,
@@ -189,7 +214,7 @@ class Run:
     def _check_whole(self, tensors: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> None:
         """Refuse NaN: a row that was never written, or numbers that broke on the way."""
         broken = [layer for layer, token_map in maps.items() if token_map.isnan().any()]
-        layers = tuple(self._processors)
+        layers = tuple(self._recordings)
         of_head = [
             name for name, heads in zip(layers, self._heads, strict=True) for _ in range(heads)
         ]
@@ -202,7 +227,7 @@ class Run:
                     )
                 continue
             nan = tensor.transpose(0, 1).flatten(1).isnan().any(1).tolist()
-            names = of_head if name in _PER_HEAD else layers
+            names = of_head if name.startswith("head_") else layers
             broken += [layer for layer, is_nan in zip(names, nan, strict=True) if is_nan]
         if broken:
             raise RecordingError(

@@ -1,6 +1,6 @@
 """The HTML report: plain data in, one self-contained page out."""
 
-from memattn.report.folder import PAGE, check_target, whole_folder
+from memattn.report.folder import PAGE, THRESHOLDS, check_target, whole_folder
 from memattn.report.page import (
     DetectorRow,
     Group,
@@ -16,6 +16,7 @@ from memattn.report.write import write_report
 
 __all__ = [
     "PAGE",
+    "THRESHOLDS",
     "DetectorRow",
     "Group",
     "Interval",

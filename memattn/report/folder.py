@@ -10,6 +10,12 @@ from pathlib import Path
 from memattn.errors import InputError
 
 PAGE = "index.html"
+IMAGES = "images"
+THRESHOLDS = "calibration.json"
+
+_OURS = {PAGE, IMAGES, THRESHOLDS}
+_SIGNATURE = b'<meta name="generator" content="memattn '
+_HEAD = 1024  # bytes of a page in which its signature stands
 
 
 def check_target(target: Path) -> None:
@@ -25,11 +31,19 @@ def check_target(target: Path) -> None:
         return
     if not target.is_dir():
         raise InputError(f"got {target} for the report, expected a folder, not a file.")
-    if any(target.iterdir()) and not (target / PAGE).is_file():
+    if any(target.iterdir()) and not _is_report(target):
         raise InputError(
             f"got {target} for the report, expected a new or empty folder or an earlier report: "
             "it holds other files, and the report replaces the whole folder."
         )
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether a folder holds an earlier report and nothing else."""
+    if {entry.name for entry in folder.iterdir()} - _OURS or not (folder / PAGE).is_file():
+        return False
+    with (folder / PAGE).open("rb") as page:
+        return _SIGNATURE in page.read(_HEAD)
 
 
 @contextmanager

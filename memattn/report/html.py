@@ -114,6 +114,7 @@ def render(page: ReportPage) -> str:
         "nearest": any(card.nearest is not None for card in page.cards),
         "mask": any(card.mask is not None for card in page.cards),
         "true_mask": any(card.true_mask is not None for card in page.cards),
+        "copies": any(card.copies is not None for card in page.cards),
         "ordinary": any(row.ordinary is not None for row in page.detectors),
     }
     return (

@@ -6,8 +6,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from memattn.evaluation.calibration import is_flagged
+
 TokenKind = Literal["begin", "word", "end", "padding"]
-Verdict = Literal["memorized", "ordinary"]
+Verdict = Literal["memorized", "not flagged"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Score:
 
     @property
     def flagged(self) -> bool:
-        """Whether the score is above its threshold."""
-        return self.threshold is not None and self.value > self.threshold
+        """Whether the score is above its threshold; CalibrationError if it is NaN."""
+        return self.threshold is not None and is_flagged(self.detector, self.value, self.threshold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,7 @@ class SampleCard:
         mask: Bright-Ending mask [h, w], float, None if the detector was not run.
         nearest: The nearest training image, None if no training images are known.
         true_mask: The region that is the same in all training images [height, width], bool.
+        copies: Of how many seeds sampled beforehand, how many copied; None if that is unknown.
     """
 
     prompt: str
@@ -92,13 +95,14 @@ class SampleCard:
     mask: NDArray[np.floating[Any]] | None = None
     nearest: NearestImage | None = None
     true_mask: NDArray[np.bool_] | None = None
+    copies: tuple[int, int] | None = None
 
     @property
     def verdict(self) -> Verdict | None:
         """Memorized if any score is above its threshold; None if no score has a threshold."""
         if all(score.threshold is None for score in self.scores):
             return None
-        return "memorized" if any(score.flagged for score in self.scores) else "ordinary"
+        return "memorized" if any(score.flagged for score in self.scores) else "not flagged"
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ class ReportPage:
         groups: Headings in the order of the page; cards whose group is not listed are an error.
         findings: Sentences with the main figures, shown above the detectors.
         limits: Sentences on what the report cannot say.
+        kept_pictures: How many training pictures the nearest one was looked for among.
     """
 
     version: str
@@ -176,3 +181,4 @@ class ReportPage:
     groups: tuple[Group, ...]
     findings: tuple[str, ...]
     limits: tuple[str, ...]
+    kept_pictures: int = 0

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from memattn.report.figures import png_bytes
-from memattn.report.folder import PAGE
+from memattn.report.folder import IMAGES, PAGE
 from memattn.report.html import render
 from memattn.report.page import ReportPage
 
@@ -19,7 +19,7 @@ def write_report(page: ReportPage, folder: Path) -> None:
         folder: An empty folder.
     """
     (folder / PAGE).write_text(render(page), encoding="utf-8")
-    images = folder / "images"
+    images = folder / IMAGES
     images.mkdir()
     for position, card in enumerate(page.cards):
         (images / f"{position:03d}.png").write_bytes(png_bytes(card.image))

@@ -72,6 +72,18 @@ def draw_groups(recipe: Recipe) -> dict[Group, tuple[Scene, ...]]:
     }
 
 
+def draw_variants(recipe: Recipe, families: Iterable[Scene]) -> list[list[Scene]]:
+    """The pictures that are shown of each template family."""
+    rng = default_rng([recipe.seed, _VARIANTS])
+    return [
+        [
+            family.with_outside(int(rng.integers(2**62)), str(rng.choice(STYLES)))
+            for _ in range(recipe.template_variants)
+        ]
+        for family in families
+    ]
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Everything the denoiser can be shown, in rows; ordinary reporting scenes are not in it.
@@ -94,15 +106,10 @@ def draw_corpus(recipe: Recipe) -> Corpus:
     groups = draw_groups(recipe)
     pool = _DistantCaptions(scene.caption for group in GROUPS for scene in groups[group])
     fresh = _distant_scenes(default_rng([recipe.seed, _TRAINING]), pool)
-    rng = default_rng([recipe.seed, _VARIANTS])
     parts = {
         "ordinary": [next(fresh) for _ in range(recipe.ordinary_scenes)],
         "verbatim": list(groups["verbatim"]),
-        "template": [
-            family.with_outside(int(rng.integers(2**62)), str(rng.choice(STYLES)))
-            for family in groups["template"]
-            for _ in range(recipe.template_variants)
-        ],
+        "template": list(chain.from_iterable(draw_variants(recipe, groups["template"]))),
         "seen_once": list(groups["seen_once"]),
     }
     scenes: list[Scene] = []

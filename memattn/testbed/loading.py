@@ -9,10 +9,10 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModel, CLIPTokenizer
+from safetensors.torch import load_model
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from memattn.errors import TestbedError
-from memattn.testbed.manifest import DATA, MODEL, hash_weights, load_manifest
+from memattn.testbed.manifest import DATA, MODEL, check_files, load_manifest
 
 _CONTROL_SEED = 0
 
@@ -30,18 +30,15 @@ def load_pipeline(data: Path = DATA) -> StableDiffusionPipeline:
         TestbedError: If a file is missing, or a weight file is not the one the manifest names.
     """
     model = data / MODEL
-    wanted, found = load_manifest(data).weights, hash_weights(model)
-    for name, digest in wanted.items():
-        if found.get(name) != digest:
-            state = "is missing" if name not in found else "does not have the manifest's SHA-256"
-            raise TestbedError(f"the testbed's weight file {model / name} {state}")
-    # Not StableDiffusionPipeline.from_pretrained, whose progress bars do not suit a library call.
+    files = load_manifest(data).files
+    check_files(data, files, files)
+    # Not from_pretrained of pipeline and text tower: their progress bars do not suit a library.
     networks = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
+    tower = CLIPTextModel(CLIPTextConfig.from_pretrained(model / "text_encoder"))
+    load_model(tower, model / "text_encoder" / "model.safetensors")
     return StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(model / "vae", **networks),
-        text_encoder=CLIPTextModel.from_pretrained(
-            model / "text_encoder", dtype=torch.float32, local_files_only=True
-        ),
+        text_encoder=tower.eval(),
         tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True),
         unet=UNet2DConditionModel.from_pretrained(model / "unet", **networks),
         scheduler=DDIMScheduler.from_pretrained(model / "scheduler"),

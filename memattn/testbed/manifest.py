@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,8 +34,8 @@ class Entry:
         prompt: The caption.
         group: How often it was shown: "verbatim", "template", "seen_once" or "ordinary" (never).
         split: "calibration" (ordinary prompts that thresholds may be set on) or "reporting".
-        training_image: Its training picture [64, 64, 3], uint8; None for ordinary prompts. For a
-            template family, one member.
+        training_image: Its training picture [64, 64, 3], uint8; of a template family, one of the
+            pictures that were shown. None for ordinary prompts.
         true_mask: The region that is copied [64, 64]: the fixed region of a template, all of a
             verbatim picture, else None.
         copies: Of the sampled seeds, how many gave a copy; None for ordinary prompts.
@@ -61,14 +61,21 @@ class Manifest:
     Attributes:
         entries: One per prompt.
         recipe: The recipe it was trained by.
-        thresholds: Distances that make a copy.
-        weights: SHA-256 of each weight file, by path below the model folder.
+        made_by: The command that makes it again, and the versions it ran with.
+        thresholds: Distances below which a picture counts as a copy.
+        rigid: Template prompts whose pictures did not vary outside the fixed region.
+        false_copies: Ordinary prompts, of those sampled, that gave a copy of some training picture.
+        files: SHA-256 of weights and pictures, by path below the testbed's folder; written by
+            `save`.
     """
 
     entries: tuple[Entry, ...]
     recipe: Recipe
+    made_by: dict[str, str]
     thresholds: CopyThresholds
-    weights: dict[str, str]
+    rigid: tuple[str, ...] = ()
+    false_copies: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict, compare=False)
 
     def select(self, *groups: Group, split: Split | None = None) -> tuple[Entry, ...]:
         """The entries of some groups, in order, of one split or of both."""
@@ -83,6 +90,12 @@ class Manifest:
         """The entries that have a training picture."""
         return tuple(entry for entry in self.entries if entry.training_image is not None)
 
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """Training pictures of `shown` [n, 64, 64, 3]."""
+        pictures = (entry.training_image for entry in self.shown)
+        return np.stack([picture for picture in pictures if picture is not None])
+
     def with_copies(self, copies: dict[str, int]) -> "Manifest":
         """The manifest with the number of copies of each shown prompt filled in."""
         entries = (
@@ -92,20 +105,20 @@ class Manifest:
 
     def save(self, data: Path) -> None:
         """Writes manifest.json, pictures.png and masks.png into a testbed's folder."""
-        pictures = [entry.training_image for entry in self.shown]
-        masks = [
-            np.zeros((_TILE, _TILE), bool) if entry.true_mask is None else entry.true_mask
-            for entry in self.shown
-        ]
-        _save_tiles(data / PICTURES, [p for p in pictures if p is not None])
+        nowhere = np.zeros((_TILE, _TILE), bool)
+        masks = [nowhere if e.true_mask is None else e.true_mask for e in self.shown]
+        _save_tiles(data / PICTURES, list(self.pictures))
         _save_tiles(data / MASKS, [mask.astype(np.uint8) * 255 for mask in masks])
         content = {
             "recipe": asdict(self.recipe),
+            "made_by": self.made_by,
             "thresholds": asdict(self.thresholds),
-            "weights": self.weights,
+            "rigid": self.rigid,
+            "false_copies": self.false_copies,
+            "files": hash_files(data),
             "entries": [
                 {"prompt": e.prompt, "group": e.group, "split": e.split}
-                | ({"copies": e.copies} if e.training_image is not None else {})
+                | ({} if e.copies is None else {"copies": e.copies})
                 for e in self.entries
             ],
         }
@@ -123,30 +136,46 @@ def load_manifest(data: Path = DATA) -> Manifest:
         The manifest, with training pictures and true masks.
 
     Raises:
-        TestbedError: If the folder holds no readable manifest.
+        TestbedError: If the folder holds no readable manifest, or other pictures than it names.
     """
     try:
         content = json.loads((data / MANIFEST).read_text(encoding="utf-8"))
+        check_files(data, content["files"], (PICTURES, MASKS))
         shown = sum("copies" in item for item in content["entries"])
         pictures = iter(_load_tiles(data / PICTURES, shown))
         masks = iter(_load_tiles(data / MASKS, shown))
-        entries = tuple(_entry(item, pictures, masks) for item in content["entries"])
         return Manifest(
-            entries=entries,
+            entries=tuple(_entry(item, pictures, masks) for item in content["entries"]),
             recipe=Recipe(**content["recipe"]),
+            made_by=content["made_by"],
             thresholds=CopyThresholds(**content["thresholds"]),
-            weights=content["weights"],
+            rigid=tuple(content["rigid"]),
+            false_copies=tuple(content["false_copies"]),
+            files=content["files"],
         )
+    except FileNotFoundError as error:
+        raise TestbedError(f"{data} holds no testbed: there is no {MANIFEST}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TestbedError(f"{data} holds no readable testbed: {error}") from error
+        raise TestbedError(f"{data} holds a damaged testbed: {error}") from error
 
 
-def hash_weights(model: Path) -> dict[str, str]:
-    """SHA-256 of every weight file below a model folder."""
+def hash_files(data: Path) -> dict[str, str]:
+    """SHA-256 of a testbed's weights and pictures, by path below its folder."""
+    files = [*data.rglob("*.safetensors"), data / PICTURES, data / MASKS]
     return {
-        file.relative_to(model).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(model.rglob("*.safetensors"))
+        file.relative_to(data).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(files)
     }
+
+
+def check_files(data: Path, digests: dict[str, str], names: Iterable[str]) -> None:
+    """Refuses files that are missing or not the ones whose digests are given."""
+    for name in names:
+        file = data / name
+        if not file.exists():
+            raise TestbedError(f"the testbed's file {file} is missing")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != digests[name]:
+            raise TestbedError(f"the testbed's file {file} does not have the manifest's SHA-256")
 
 
 def _entry(
@@ -158,12 +187,12 @@ def _entry(
         return Entry(item["prompt"], item["group"], item["split"])
     picture, mask = next(pictures), next(masks) > 127
     return Entry(
-        item["prompt"],
-        item["group"],
-        item["split"],
-        picture,
-        mask if mask.any() else None,
-        item["copies"],
+        prompt=item["prompt"],
+        group=item["group"],
+        split=item["split"],
+        training_image=picture,
+        true_mask=mask if mask.any() else None,
+        copies=item["copies"],
     )
 
 

@@ -1,6 +1,8 @@
 import pytest
+from diffusers import AutoencoderKL
 
 from memattn.cli.main import main
+from memattn.evaluation import sampling
 from memattn.evaluation.calibration import Calibration
 
 
@@ -41,9 +43,36 @@ def test_too_few_prompts_are_refused_before_anything_is_generated(
     assert not (tmp_path / "calibration.json").exists()
 
 
-def test_a_target_in_a_missing_folder_is_refused(checkpoint, prompts, tmp_path, capsys):
-    assert calibrate(checkpoint, prompts, tmp_path / "none" / "calibration.json") == 2
-    assert "a folder that exists" in capsys.readouterr().err
+def test_a_target_in_a_missing_folder_makes_the_folder(checkpoint, prompts, tmp_path):
+    out = tmp_path / "none" / "calibration.json"
+    assert calibrate(checkpoint, prompts, out) == 0
+    assert out.is_file()
+
+
+@pytest.mark.parametrize("out", [".", "ordinary.txt/calibration.json"])
+def test_a_target_that_cannot_be_a_file_is_refused_at_once(
+    checkpoint, prompts, tmp_path, capsys, monkeypatch, out
+):
+    monkeypatch.setattr(sampling, "record_run", None)
+    assert calibrate(checkpoint, prompts, tmp_path / out) == 2
+    assert capsys.readouterr().err.startswith("memattn calibrate: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["ordinary.txt"]
+
+
+def test_calibrating_decodes_no_image(checkpoint, prompts, tmp_path, monkeypatch):
+    monkeypatch.setattr(AutoencoderKL, "decode", None)
+    assert calibrate(checkpoint, prompts, tmp_path / "calibration.json") == 0
+
+
+def test_a_detector_that_cannot_read_the_model_is_left_out(
+    shallow_checkpoint, prompts, tmp_path, capsys
+):
+    out = tmp_path / "calibration.json"
+    assert calibrate(shallow_checkpoint, prompts, out) == 0
+    assert "LayerEntropy" not in Calibration.load(out).thresholds
+    assert "NoiseMagnitude" in Calibration.load(out).thresholds
+    err = capsys.readouterr().err
+    assert err.count("LayerEntropy cannot read this model: got layer 3") == 1
 
 
 @pytest.mark.parametrize("rate", ["0", "1", "2"])

@@ -1,13 +1,22 @@
 """The demo on a tiny model with a made-up truth: its wiring, not its figures."""
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 
 from memattn.cli.demo import demonstrate
+from memattn.cli.demo_page import findings, meanings
 from memattn.cli.demo_plan import Plan, choose_parts
 from memattn.cli.truth import nearest_training_images
+from memattn.detectors import DETECTORS, LayerEntropy
 from memattn.errors import InputError, TestbedError
 from memattn.evaluation.calibration import Calibration
+from memattn.evaluation.roc import Auroc
+from memattn.evaluation.sampling import RunSettings
+from memattn.evaluation.study import run_study
+from memattn.report import NearestImage, SampleCard
 from memattn.testbed import Entry, Manifest, Recipe
 from memattn.testbed.latents import reconstruct
 from memattn.testbed.truth import CopyThresholds
@@ -22,6 +31,7 @@ PLAN = Plan(
     first_call_ordinary=4,
     whole_run_ordinary=2,
     shown={"verbatim": 1, "template": 2, "seen_once": 1, "ordinary": 1},
+    detectors=(*DETECTORS, LayerEntropy(layer=2)),
 )
 
 
@@ -41,14 +51,14 @@ def manifest():
     whole = np.ones((64, 64), bool)
     words = ["red fox", "lazy dog", "blue house", "red sea"]
     entries = [
-        Entry("a red fox", "verbatim", "reporting", picture(0), whole, 4),
-        Entry("a <b>dog</b>", "template", "reporting", picture(1), region, 3),
-        Entry("a house by the sea", "template", "reporting", picture(2), region, 1),
-        Entry("the fox by the sea", "seen_once", "reporting", picture(3), None, 0),
+        Entry("a red fox", "verbatim", "reporting", picture(0), whole, 0.1, 4),
+        Entry("a <b>dog</b>", "template", "reporting", picture(1), region, 0.05, 3),
+        Entry("a house by the sea", "template", "reporting", picture(2), region, 0.05, 1),
+        Entry("the fox by the sea", "seen_once", "reporting", picture(3), None, 0.1, 0),
         *(Entry(f"a {text}", "ordinary", "calibration") for text in words),
         *(Entry(f"the {text}", "ordinary", "reporting") for text in words),
     ]
-    return Manifest(tuple(entries), Recipe(), CopyThresholds(whole=0.1, inside=0.05), {})
+    return Manifest(tuple(entries), Recipe(), {}, CopyThresholds(whole=0.1, inside=0.05))
 
 
 def test_only_verified_copies_count_as_memorized(manifest):
@@ -94,21 +104,88 @@ def test_nearest_is_judged_inside_a_templates_region_only(pipe, manifest):
     assert (verbatim.name, found.name) == ("this prompt's own", "template: a <b>dog</b>")
 
 
+OWN = "this prompt's own"
+
+
+@pytest.fixture
+def study(pipe, manifest):
+    parts = choose_parts(manifest, PLAN)
+    return run_study(
+        pipe,
+        pipe,
+        PLAN.detectors,
+        first_call=parts.first_call,
+        whole_run=parts.whole_run,
+        settings=RunSettings(steps=2),
+        false_positive_rate=0.25,
+        batch_size=4,
+    )
+
+
+def card(nearest):
+    return SampleCard("a fox", "", 0, picture(0), (), (), nearest=nearest)
+
+
 def test_the_demo_prints_tables_and_writes_a_report(pipe, manifest, tmp_path, capsys):
     out = tmp_path / "demo"
     demonstrate(pipe, pipe, manifest, PLAN, out)
-    printed = capsys.readouterr().out
+    printed, err = capsys.readouterr()
     lines = [line for line in printed.splitlines() if str(out) not in line]
     assert max(map(len, lines)) <= 100
-    for name in ("AttentionEntropy", "BrightEnding", "LayerEntropy", "NoiseMagnitude"):
-        assert name in printed
+    for detector in PLAN.detectors:
+        assert f"{detector.name} " in printed
+    for prompt, truth in (("a red fox", "4 of 4"), ("a <b>dog</b>", "3 of 4"), ("the red", "-")):
+        row = next(line for line in lines if line.startswith(prompt))
+        assert re.match(rf"{prompt}.*?\s{truth}\s.*(memorized|not flagged)$", row)
+    for label in (
+        "first call: thresholds, 4 prompts",
+        "first call: measured, 6 prompts",
+        "first call: control, 6 prompts",
+        "whole run: thresholds, 3 prompts",
+        "whole run: measured, 6 prompts",
+        "whole run: control, 4 prompts",
+    ):
+        assert label in err
     assert "Verdicts: " in printed
+    assert "Attention to the begin token at the first call" in printed
     assert "2 are verified copies" in " ".join(printed.split())
     text = (out / "index.html").read_text()
     assert "&lt;b&gt;dog" in text
     assert text.count('<article class="sample">') == 5
     assert "True mask" in text
+    assert "copied by 3 of 4 seeds" in text
+    assert "nearest of the 4 pictures shown often or once" in text
+    assert "shown about 1000 times in training" in text
     assert Calibration.load(out / "calibration.json").samples["NoiseMagnitude"] == 4
+
+
+def test_sentences_on_showings_follow_the_recipe():
+    recipe = Recipe(unet_steps=100, unet_batch=10, verbatim=5, verbatim_share=0.1, template=4)
+    text = meanings(dataclasses.replace(recipe, template_share=0.2, template_variants=30))
+    assert "shown about 20 times" in text["verbatim"]
+    assert "shown about 50 times in training over 30 different pictures" in text["template"]
+
+
+def test_only_a_copy_of_the_prompts_own_picture_counts_as_its_copy(study, manifest, pipe):
+    parts = choose_parts(manifest, PLAN)
+    own = NearestImage(picture(0), 0.01, 0.1, OWN)
+    cards = [card(own), card(NearestImage(picture(1), 0.01, 0.1, "template: a <b>dog</b>"))]
+    assert "1 of these 2 gave a copy of their own picture" in " ".join(
+        findings(study, parts, [*cards, *cards])
+    )
+
+
+def test_chance_and_the_wrong_way_round_are_told_apart(study, manifest):
+    chance, wrong, good = Auroc(0.6, 0.4, 0.8, 2, 2), Auroc(0.2, 0.1, 0.3, 2, 2), None
+    results = [
+        dataclasses.replace(result, auroc=area or Auroc(0.9, 0.8, 1.0, 2, 2))
+        for result, area in zip(study.results[:3], (chance, wrong, good), strict=True)
+    ]
+    study = dataclasses.replace(study, results=tuple(results))
+    text = findings(study, choose_parts(manifest, PLAN), [])
+    names = [result.detector.name for result in results]
+    assert f"No better than chance on this model, by its interval: {names[0]}." in text
+    assert f"Ranks the wrong way round on this model, by its interval: {names[1]}." in text
 
 
 def test_a_target_with_other_files_is_kept(pipe, manifest, tmp_path):

@@ -134,6 +134,32 @@ def test_a_checkpoint_with_a_missing_part_is_refused(checkpoint, tmp_path, capsy
     assert "as a diffusers pipeline: " in one_sentence(capsys)
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_generated(
+    checkpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(sampling, "sample", None)
+    (tmp_path / "file").touch()
+    assert detect(checkpoint, "--prompt", "a dog", "--out", str(tmp_path / "file" / "report")) == 2
+    assert "file is a file, expected a folder" in one_sentence(capsys)
+
+
+@pytest.mark.parametrize("steps", ["1000", "2000"])
+def test_more_steps_than_noise_levels_are_refused(checkpoint, capsys, steps):
+    assert detect(checkpoint, "--prompt", "a dog", "--steps", steps) == 2
+    assert f"got --steps {steps}, expected at most 999: the model's DDIM" in one_sentence(capsys)
+
+
+def test_a_detector_that_cannot_read_the_model_is_left_out(shallow_checkpoint, tmp_path, capsys):
+    out = tmp_path / "report"
+    arguments = ["--prompt", "a fox", "--prompt", "a dog", "--batch-size", "1", "--out", str(out)]
+    assert detect(shallow_checkpoint, *arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("LayerEntropy cannot read this model: got layer 3") == 1
+    assert "Layer" not in captured.out
+    assert "Magnitude" in captured.out
+    assert "LayerEntropy cannot read this model" in (out / "index.html").read_text()
+
+
 def test_guidance_that_is_off_is_refused_by_the_parser(checkpoint, capsys):
     with pytest.raises(SystemExit) as stop:
         detect(checkpoint, "--prompt", "a dog", "--guidance", "1")

@@ -1,4 +1,6 @@
+import errno
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -44,6 +46,40 @@ def test_a_keyboard_interrupt_ends_with_130(monkeypatch, capsys):
     monkeypatch.setattr(module.methods, "run", interrupted)
     assert main(["methods"]) == 130
     assert capsys.readouterr().err == "memattn methods: interrupted.\n"
+
+
+def test_a_reader_that_stops_reading_ends_with_141():
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "import sys; from memattn.cli.main import main; sys.exit(main(['methods']))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_error_of_the_file_system_is_one_sentence(monkeypatch, capsys):
+    def full(arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "report/index.html")
+
+    monkeypatch.setattr(module.methods, "run", full)
+    assert main(["methods"]) == 2
+    assert capsys.readouterr().err == (
+        "memattn methods: No space left on device (report/index.html).\n"
+    )
+
+
+def test_info_without_a_testbed_says_so_kindly(tmp_path, monkeypatch, capsys):
+    from memattn import testbed
+    from memattn.testbed import load_manifest
+
+    monkeypatch.setattr(testbed, "load_manifest", lambda: load_manifest(tmp_path / "nothing"))
+    assert main(["info"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("testbed: its data are missing or damaged here; ")
+    assert str(tmp_path) not in last
+    assert "Errno" not in last
 
 
 def test_methods_names_paper_formula_and_every_deviation(capsys):

@@ -11,7 +11,7 @@ def test_missing_testbed_is_one_sentence(action, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["testbed", *action, "--data", str(tmp_path / "nothing")]) == 2
     error = capsys.readouterr().err
-    assert "holds no readable testbed" in error
+    assert "holds no testbed: there is no manifest.json" in error
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 

@@ -12,7 +12,13 @@ from diffusers import (
 )
 
 import memattn
-from memattn.detectors import AttentionEntropy, BrightEnding, LayerEntropy, NoiseMagnitude
+from memattn.detectors import (
+    DETECTORS,
+    AttentionEntropy,
+    BrightEnding,
+    LayerEntropy,
+    NoiseMagnitude,
+)
 from tests.pipelines import generators, stable_diffusion
 
 # numpy 2 about the Euler and Heun schedulers of diffusers
@@ -38,6 +44,19 @@ SCHEDULERS = {
     "euler": (lambda: EulerDiscreteScheduler(**NOISE), 4),
     "heun": (lambda: HeunDiscreteScheduler(**NOISE), 3),
 }
+
+
+PROVED = set()
+
+
+def exactness_of(detector):
+    """Marks the test that proves a detector exact; each class in `DETECTORS` has to have one."""
+
+    def mark(test):
+        PROVED.add(detector)
+        return test
+
+    return mark
 
 
 class Capture:
@@ -135,6 +154,7 @@ def assert_scores(scores, expected):
     np.testing.assert_allclose(scores.numpy(), expected, rtol=2e-5, atol=1e-7)
 
 
+@exactness_of(LayerEntropy)
 def test_layer_entropy_is_that_of_full_matrices(runs):
     record, capture, _, _ = runs
     layer = "down_blocks.1.attentions.1.transformer_blocks.0.attn2"
@@ -143,6 +163,7 @@ def test_layer_entropy_is_that_of_full_matrices(runs):
     assert_scores(LayerEntropy()(record), [entropy(m.mean(axis=(0, 1))) for m in matrices])
 
 
+@exactness_of(AttentionEntropy)
 @pytest.mark.parametrize("second_term", ["signed", "absolute"])
 def test_attention_entropy_is_that_of_full_matrices(runs, second_term):
     record, capture, lengths, _ = runs
@@ -166,6 +187,7 @@ def test_attention_entropy_is_that_of_full_matrices(runs, second_term):
     assert_scores(AttentionEntropy(second_term=second_term)(record), expected)
 
 
+@exactness_of(NoiseMagnitude)
 @pytest.mark.parametrize("calls", ["first", 2, "all"])
 def test_noise_magnitude_is_that_of_the_raw_outputs(runs, calls):
     record, capture, _, scheduler = runs
@@ -175,6 +197,7 @@ def test_noise_magnitude_is_that_of_the_raw_outputs(runs, calls):
     assert_scores(NoiseMagnitude(calls=calls)(record), expected)
 
 
+@exactness_of(BrightEnding)
 @pytest.mark.parametrize("calls", ["first", "all"])
 def test_bright_ending_is_that_of_full_matrices(runs, calls):
     record, capture, lengths, scheduler = runs
@@ -198,3 +221,7 @@ def test_bright_ending_is_that_of_full_matrices(runs, calls):
 def test_captured_run_has_every_call_of_the_record(runs):
     record, capture, _, _ = runs
     assert record.calls == len(capture.matrices)
+
+
+def test_every_detector_is_proved_exact():
+    assert {type(detector) for detector in DETECTORS} <= PROVED

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import memattn
 from memattn.errors import CalibrationError
 from memattn.evaluation.calibration import Calibration, calibrate, model_hash
 from memattn.evaluation.settings import RunSettings
+from tests.pipelines import stable_diffusion
 
 SETTINGS = RunSettings(steps=20, guidance_scale=7.5, height=64, width=64, scheduler="DDIM-1")
 OTHER_MODEL = "b" * 64
@@ -108,9 +110,7 @@ def test_own_model_and_settings_pass_the_check(calibration):
 
 
 def test_another_model_fails_the_check(calibration):
-    with pytest.raises(
-        CalibrationError, match="got a denoiser with hash bbbbbbbbbbbb, expected aaa"
-    ):
+    with pytest.raises(CalibrationError, match="got weights with hash bbbbbbbbbbbb, expected aaa"):
         calibration.check(OTHER_MODEL, SETTINGS)
 
 
@@ -203,9 +203,18 @@ def linear(seed=0):
     return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
 
 
+def pipeline(unet, **parts):
+    """What a hash reads of a pipeline."""
+    return SimpleNamespace(unet=unet, **parts)
+
+
+def hash_of(unet):
+    return model_hash(pipeline(unet))
+
+
 def test_hash_of_equal_weights_is_equal_and_64_digits():
-    assert model_hash(linear()) == model_hash(linear())
-    assert re.fullmatch("[0-9a-f]{64}", model_hash(linear()))
+    assert hash_of(linear()) == hash_of(linear())
+    assert re.fullmatch("[0-9a-f]{64}", hash_of(linear()))
 
 
 def test_hash_changes_with_one_bit_a_name_a_shape_or_the_dtype():
@@ -216,8 +225,37 @@ def test_hash_changes_with_one_bit_a_name_a_shape_or_the_dtype():
     renamed.add_module("a", module[0])
     renamed.add_module("b", module[1])
     reshaped[0].weight = torch.nn.Parameter(reshaped[0].weight.detach().reshape(3, 2))
-    hashes = {model_hash(m) for m in (module, changed, renamed, reshaped, linear().double())}
+    hashes = {hash_of(m) for m in (module, changed, renamed, reshaped, linear().double())}
     assert len(hashes) == 5
+
+
+def test_hash_changes_with_a_text_tower_and_not_with_the_autoencoder():
+    one, other = linear(1), linear(2)
+    pipes = [
+        pipeline(linear()),
+        pipeline(linear(), text_encoder=one),
+        pipeline(linear(), text_encoder=other),
+        pipeline(linear(), text_encoder=one, text_encoder_2=one),
+        pipeline(linear(), text_encoder=one, text_encoder_2=other),
+    ]
+    assert len({model_hash(pipe) for pipe in pipes}) == 5
+    bare = pipeline(linear(), text_encoder=one, text_encoder_2=None, vae=other)
+    assert model_hash(bare) == model_hash(pipes[1])
+
+
+def test_hash_changes_with_a_lora_on_the_denoiser_or_the_text_tower(tmp_path):
+    pipe = stable_diffusion(tmp_path)
+    hashes = {model_hash(pipe)}
+    for module, layer in (
+        (pipe.unet, "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"),
+        (pipe.text_encoder, "encoder.layers.0.self_attn.k_proj"),
+    ):
+        with torch.no_grad():
+            # What a fused LoRA is: a product of low rank added to a weight.
+            weight = module.get_submodule(layer).weight
+            weight += 0.01 * torch.ones(weight.shape[0], 1) @ torch.ones(1, weight.shape[1])
+        hashes.add(model_hash(pipe))
+    assert len(hashes) == 3
 
 
 def test_hash_ignores_strides_and_a_compiled_wrapper():
@@ -225,13 +263,13 @@ def test_hash_ignores_strides_and_a_compiled_wrapper():
     weight = strided[0].weight.detach()
     strided[0].weight = torch.nn.Parameter(weight.T.contiguous().T)
     assert not strided[0].weight.is_contiguous()
-    assert model_hash(strided) == model_hash(module)
-    assert model_hash(torch.compile(module)) == model_hash(module)
+    assert hash_of(strided) == hash_of(module)
+    assert hash_of(torch.compile(module)) == hash_of(module)
 
 
 def test_hash_tells_dtypes_apart_that_share_their_bytes():
     zeros = torch.nn.Linear(3, 2)
     torch.nn.init.zeros_(zeros.weight)
     torch.nn.init.zeros_(zeros.bias)
-    as_bfloat16 = model_hash(zeros.bfloat16())
-    assert as_bfloat16 != model_hash(zeros.half())
+    as_bfloat16 = hash_of(zeros.bfloat16())
+    assert as_bfloat16 != hash_of(zeros.half())

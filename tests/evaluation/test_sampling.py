@@ -122,10 +122,10 @@ def test_unguided_run_has_no_gap_and_says_how_to_get_one(pipe):
 
 
 def test_progress_bar_counts_calls_on_stderr(pipe, capfd):
-    run(pipe, progress=True)
+    run(pipe, progress=True, label="thresholds")
     out, err = capfd.readouterr()
     assert out == ""
-    assert "sampling" in err
+    assert "thresholds" in err
     assert "9/9" in err  # three batches of three calls
 
 
@@ -155,3 +155,26 @@ def test_pipeline_is_left_as_it_was_when_a_run_fails(pipe):
 def test_impossible_requests_are_refused(pipe, prompts, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         sample(pipe, prompts, settings=SETTINGS, **options)
+
+
+def test_without_images_the_record_is_the_same_and_nothing_is_decoded(pipe):
+    decoded = []
+    handle = pipe.vae.decoder.register_forward_hook(lambda *_: decoded.append(1))
+    samples = run(pipe, images=False)
+    handle.remove()
+    assert samples.images is None
+    assert decoded == []
+    assert torch.equal(samples.record.gap_squared, run(pipe).record.gap_squared)
+
+
+def test_the_first_batch_is_shown_before_the_second_is_made(pipe):
+    calls = []
+    pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+
+    def refuse(record):
+        assert record.samples == 2
+        raise RecordError("cannot read this")
+
+    with pytest.raises(RecordError, match="cannot read this"):
+        run(pipe, on_first_batch=refuse)
+    assert len(calls) == 3  # the calls of one batch

@@ -1,13 +1,16 @@
 """The study on a tiny model: what is measured on what, against figures computed separately."""
 
+import re
+
 import pytest
 import torch
 
-from memattn.detectors import LayerEntropy, NoiseMagnitude
+from memattn.detectors import NoiseMagnitude
 from memattn.detectors.bright_ending import BrightEnding
 from memattn.evaluation.roc import auroc
 from memattn.evaluation.sampling import RunSettings, sample
-from memattn.evaluation.study import Case, Cases, ordinary_range, run_study, score
+from memattn.evaluation.scoring import ordinary_range
+from memattn.evaluation.study import Case, Cases, run_study
 from tests.pipelines import stable_diffusion
 
 DETECTORS = (NoiseMagnitude(), BrightEnding())
@@ -30,24 +33,22 @@ def control(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def announced():
-    return []
-
-
-@pytest.fixture(scope="module")
-def study(pipe, control, announced):
+def study(pipe, control):
     cases = Cases(CALIBRATION, MEMORIZED, ORDINARY, others=(Case("by the sea", 8),))
     first_call = Cases(CALIBRATION, MEMORIZED, ORDINARY[:2])
+    return run(pipe, control, DETECTORS, first_call, cases)
+
+
+def run(pipe, control, detectors, first_call, whole_run):
     return run_study(
         pipe,
         control,
-        DETECTORS,
+        detectors,
         first_call=first_call,
-        whole_run=cases,
+        whole_run=whole_run,
         settings=SETTINGS,
         false_positive_rate=0.25,
         batch_size=3,
-        announce=announced.append,
     )
 
 
@@ -102,16 +103,39 @@ def test_whole_runs_hold_images_and_scores_of_all_reported_prompts(study):
     }
 
 
-def test_work_is_announced_before_it_is_done(study, announced):
-    assert len(announced) == 6
-    assert announced[0] == "3 ordinary prompts for the thresholds, first call"
+LABELS = {
+    "first call: thresholds, 3 prompts",
+    "first call: measured, 4 prompts",
+    "first call: control, 4 prompts",
+    "whole run: thresholds, 3 prompts",
+    "whole run: control, 4 prompts",
+    "whole run: measured, 4 prompts",
+}
 
 
-def test_score_names_every_detector(pipe):
-    detectors = (NoiseMagnitude(), LayerEntropy())
-    samples = sample(pipe, ["a fox"], seeds=[0], settings=SETTINGS, progress=False)
-    assert list(score(samples.record, detectors)) == ["NoiseMagnitude", "LayerEntropy"]
+@pytest.mark.parametrize(
+    ("detectors", "missing"), [(DETECTORS[:1], "whole run: [tc]"), (DETECTORS[1:], "first call")]
+)
+def test_stretches_without_a_detector_are_skipped(pipe, control, detectors, missing, capfd):
+    cases = Cases(CALIBRATION, MEMORIZED, ORDINARY[:2])
+    study = run(pipe, control, detectors, cases, cases)
+    assert [result.detector for result in study.results] == list(detectors)
+    assert len(study.whole_runs.images) == 4
+    err = capfd.readouterr().err
+    assert {label for label in LABELS if label in err} == {
+        label for label in LABELS if not re.match(missing, label)
+    }
 
 
-def test_the_ordinary_range_holds_nine_tenths():
-    assert ordinary_range(torch.arange(101.0)) == pytest.approx((5.0, 95.0))
+def test_thresholds_and_control_decode_no_image(pipe, control, monkeypatch):
+    decoded = []
+    for target in (pipe, control):
+        decode = target.vae.decode
+        monkeypatch.setattr(
+            target.vae,
+            "decode",
+            lambda z, *a, d=decode, **k: decoded.append(len(z)) or d(z, *a, **k),
+        )
+    cases = Cases(CALIBRATION, MEMORIZED, ORDINARY[:2])
+    run(pipe, control, DETECTORS, cases, cases)
+    assert sum(decoded) == 4

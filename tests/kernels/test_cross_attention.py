@@ -134,6 +134,21 @@ def test_plain_attention_is_within_the_error_budget(backend, device, dtype, with
     assert result[1:] == (None, None, None, None)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("offset", [1000.0, -1e5])
+def test_a_large_bias_on_every_key_changes_nothing(backend, device, dtype, offset):
+    shape = SHAPES["sd_64px"]
+    tensors = inputs(shape, dtype, device)
+    bias = torch.randn(shape[0], shape[3], device=device) + offset
+    exact = explicit_cross_attention(*(t.double() for t in tensors), key_bias=bias.double())
+    eager = explicit_cross_attention(*tensors, key_bias=bias)
+    for statistics in (True, False):
+        result = memattn.cross_attention(
+            *tensors, key_bias=bias, statistics=statistics, backend=backend
+        )
+        assert_within_error_budget(result.output, exact=exact.output, eager=eager.output)
+
+
 def test_entropy_keeps_its_digits_under_a_large_common_offset(backend, device):
     """logsumexp - sum p s is off by 8e-3 here; the entropy comes from max-shifted scores."""
     query = torch.zeros(1, 1, 4, 8, device=device)
@@ -223,12 +238,28 @@ def test_the_map_is_the_tokens_column(backend, device):
 
 @pytest.mark.parametrize("statistics", [True, False], ids=["statistics", "plain"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(6, 3, 64, 77, 32), (5, 2, 1100, 77, 40), (4, 5, 63, 333, 24)])
-def test_a_sample_does_not_depend_on_its_batch(backend, device, shape, dtype, statistics):
+@pytest.mark.parametrize("with_extras", [False, True], ids=["bare", "extras"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (6, 3, 64, 77, 32),
+        (5, 2, 1100, 77, 40),
+        (4, 5, 63, 333, 24),
+        (4, 1, 64, 120, 256),
+        (4, 2, 33, 154, 64),
+        (4, 2, 33, 231, 64),
+        (4, 2, 33, 300, 8),
+        (4, 1, 33, 512, 256),
+    ],
+)
+def test_a_sample_does_not_depend_on_its_batch(
+    backend, device, shape, dtype, statistics, with_extras
+):
     tensors = inputs(shape, dtype, device)
-    arguments = {"key_bias": extras(shape, device)["key_bias"], "statistics": statistics}
-    if statistics:
-        arguments |= extras(shape, device)
+    arguments = {"statistics": statistics}
+    if with_extras:
+        wanted = extras(shape, device)
+        arguments |= wanted if statistics else {"key_bias": wanted["key_bias"]}
     whole = memattn.cross_attention(*tensors, **arguments, backend=backend)
     again = memattn.cross_attention(*tensors, **arguments, backend=backend)
     for rows in (slice(0, 1), slice(1, 2), slice(2, shape[0])):
@@ -345,14 +376,29 @@ def test_reference_differentiates_to_second_order():
     assert torch.autograd.gradgradcheck(results, (*small, factor))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("statistics", [True, False], ids=["statistics", "plain"])
-def test_gradients_of_a_sample_without_tokens_are_zero(statistics):
-    query, key, value = (t.requires_grad_() for t in inputs((1, 1, 3, 4, 8)))
-    bias = torch.full((1, 4), -torch.inf)
+def test_gradients_of_a_sample_without_tokens_are_zero(statistics, dtype):
+    query, key, value = (t.requires_grad_() for t in inputs((2, 1, 3, 4, 8), dtype))
+    bias = torch.zeros(2, 4)
+    bias[1] = -torch.inf
     result = memattn.cross_attention(query, key, value, key_bias=bias, statistics=statistics)
     sum(tensor.sum() for tensor in result[:3] if tensor is not None).backward()
     for tensor in (query, key, value):
-        assert tensor.grad.count_nonzero() == 0
+        assert tensor.grad[1].count_nonzero() == 0
+        assert tensor.grad[0].count_nonzero() > 0
+        assert tensor.grad.isfinite().all()
+
+
+def test_plain_attention_differentiates_its_bias():
+    tensors = inputs((2, 2, 5, 7, 8))
+    gradients = []
+    for statistics in (True, False):
+        bias = torch.linspace(4, 7, 14).reshape(2, 7).requires_grad_()
+        result = memattn.cross_attention(*tensors, key_bias=bias, statistics=statistics)
+        weights = torch.linspace(-1, 1, result.output.numel()).reshape(result.output.shape)
+        gradients += torch.autograd.grad((result.output * weights).sum(), bias)
+    torch.testing.assert_close(*gradients)
 
 
 def test_reference_statistics_of_float64_are_float64():

@@ -95,3 +95,44 @@ def test_a_backend_is_one_new_file_and_a_missing_package_is_a_reason(tmp_path):
         "1.0",  # auto went on to the reference
         "2.0",  # auto took the new backend
     ]
+
+
+SLOW_PROGRAM = """
+import threading, torch, memattn, memattn.kernels
+memattn.kernels.__path__.insert(0, {folder!r})
+query, key = torch.ones(1, 1, 2, 8), torch.ones(1, 1, 3, 8)
+results = []
+def use():
+    results.append(float(memattn.cross_attention(query, key, key, statistics=False).output.mean()))
+threads = [threading.Thread(target=use) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(results)
+"""
+BROKEN_PROGRAM = """
+import torch, memattn, memattn.kernels
+memattn.kernels.__path__.insert(0, {folder!r})
+query, key = torch.ones(1, 1, 2, 8), torch.ones(1, 1, 3, 8)
+for _ in range(2):
+    try:
+        memattn.explain(query, key, key)
+    except ImportError as error:
+        print(error.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "first_line", "printed"),
+    [
+        (SLOW_PROGRAM, "import time; time.sleep(0.3)", f"{[2.0] * 8}"),
+        (BROKEN_PROGRAM, "import memattn.missing", "memattn.missing\nmemattn.missing"),
+    ],
+    ids=["used by many threads at first", "broken twice"],
+)
+def test_a_backend_is_loaded_once_and_whole(tmp_path, program, first_line, printed):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "__init__.py").touch()
+    (tmp_path / "cpu" / "cross_attention.py").write_text(f"{first_line}\n{BACKEND_FILES['cpu']}")
+    code = program.format(folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == (printed, "")

@@ -139,15 +139,31 @@ def test_half_precision_keeps_its_dtype():
     assert output.dtype == torch.bfloat16
 
 
-def test_image_prompts_are_delegated_to_the_ip_adapter():
-    image, text, prompt = torch.randn(B, LQ, C), torch.randn(B, LK, TEXT), torch.randn(B, 4, TEXT)
+def test_attention_without_scaled_logits_ignores_the_scale_as_attnprocessor2_0_does():
+    inputs = torch.randn(B, LQ, C), torch.randn(B, LK, TEXT)
+    assert_drop_in(layer(scale_qk=False), *inputs)
+    assert_drop_in(layer(scale_qk=False), *inputs, original=memattn.AttnProcessor())
+
+
+@pytest.mark.parametrize(
+    "qk_norm", [None, "layer_norm", "fp32_layer_norm", "rms_norm", "l2"], ids=str
+)
+def test_autocast_gives_what_attnprocessor2_0_gives(qk_norm):
+    attention = layer(qk_norm=qk_norm)
+    image, text = torch.randn(B, LQ, C), torch.randn(B, LK, TEXT)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = layer_output(AttnProcessor2_0(), attention, image, text)
+        output = layer_output(memattn.AttnProcessor(), attention, image, text)
+    assert output.dtype == expected.dtype
+    torch.testing.assert_close(output, expected, rtol=0.05, atol=0.05)
+
+
+def test_ip_adapter_is_refused_because_its_weights_would_leave_the_denoiser():
     adapter = IPAdapterAttnProcessor2_0(hidden_size=C, cross_attention_dim=TEXT)
-    assert_drop_in(layer(), image, (text, [prompt]), original=adapter)
-
-
-def test_image_prompts_without_an_ip_adapter_are_refused():
+    with pytest.raises(TypeError, match="leave IP-Adapter layers their own processors"):
+        memattn.AttnProcessor(adapter)
     attention = layer(processor=memattn.AttnProcessor())
-    with pytest.raises(TypeError, match="load the IP-Adapter first"):
+    with pytest.raises(TypeError, match="leave IP-Adapter layers their own processors"):
         attention(torch.randn(B, LQ, C), (torch.randn(B, LK, TEXT), []))
 
 
@@ -177,7 +193,10 @@ def test_layer_skip_hook_knows_the_processor():
         config = LayerSkipConfig([0], fqn=blocks, skip_attention=True, skip_ff=False)
         apply_layer_skip(unet, config)
         skipped = unet(*inputs).sample
+        # what a layer does not know is ignored, skipped or not
+        unknown = unet(*inputs, cross_attention_kwargs={"unknown": 1}).sample
     assert not torch.equal(before, skipped)
+    assert torch.equal(unknown, skipped)
 
 
 def test_gradients_equal_attnprocessor2_0():

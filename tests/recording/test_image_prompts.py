@@ -49,15 +49,44 @@ def run(pipe):
 def test_image_is_the_stock_image_and_text_attention_is_recorded(pipe):
     stock = run(pipe)
     before = pipe.unet.attn_processors
-    parameters = {name.replace(".original", "") for name, _ in pipe.unet.named_parameters()}
+    parameters = pipe.unet.state_dict().keys()
     with record(pipe) as recorded:
         latents = run(pipe)
-        during = {name.replace(".original", "") for name, _ in pipe.unet.named_parameters()}
+        during = pipe.unet.state_dict().keys()
     assert torch.equal(latents, stock)
     assert pipe.unet.attn_processors == before
     assert during == parameters
     assert recorded.tokens == pipelines.TEXT_TOKENS
     torch.testing.assert_close(recorded.attention().sum(-1), torch.ones(2, 4, 2))
+
+
+def test_image_prompts_can_be_scaled_while_recording(pipe):
+    first = run(pipe)
+    with record(pipe):
+        pipe.set_ip_adapter_scale(0.25)
+        during = run(pipe)
+    assert not torch.equal(during, first)
+    assert torch.equal(run(pipe), during)
+
+
+def test_image_prompts_can_be_unloaded_while_attached(pipe):
+    recorder = record(pipe, fields=("token_mass",))
+    recorder.attach()
+    pipe.unload_ip_adapter()
+    recorder.detach()
+    assert not any(hasattr(p, "to_k_ip") for p in pipe.unet.attn_processors.values())
+    assert not any(module._forward_pre_hooks for module in pipe.unet.modules())
+
+
+def test_processors_rebuilt_from_their_class_are_not_left_behind(tmp_path):
+    pipe = pipelines.stable_diffusion(tmp_path)
+    before = pipe.unet.attn_processors
+    recorder = record(pipe)
+    recorder.attach()
+    pipe.unload_ip_adapter()
+    recorder.detach()
+    after = pipe.unet.attn_processors
+    assert {n: type(p) for n, p in after.items()} == {n: type(p) for n, p in before.items()}
 
 
 def test_image_prompts_that_appear_during_recording_are_refused(tmp_path):

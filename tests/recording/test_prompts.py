@@ -55,9 +55,27 @@ def test_embeddings_leave_lengths_unknown(tmp_path):
     assert found.samples == 6
 
 
-def test_denoiser_called_past_the_pipeline_has_no_known_layout(tmp_path):
+def test_denoiser_that_another_caller_runs_is_not_recorded_as_the_pipelines(tmp_path):
     pipe = pipelines.stable_diffusion(tmp_path)
     pipe("a fox", num_inference_steps=1, output_type="latent")
     inputs = torch.zeros(2, 4, 8, 8), 1, torch.zeros(2, 16, 16)
-    with torch.no_grad(), pytest.raises(RecordingError, match="layout of"), record(pipe):
+    with (
+        torch.no_grad(),
+        pytest.raises(RecordingError, match="not by the pipeline being"),
+        record(pipe),
+    ):
         pipe.unet(*inputs)
+
+
+def test_wrapper_that_somebody_put_there_meanwhile_stays(tmp_path):
+    pipe = pipelines.stable_diffusion(tmp_path)
+    listener = PromptListener(pipe)
+    listener.attach()
+    pipe.encode_prompt = theirs = lambda *args, **kwargs: None
+    listener.detach()
+    assert pipe.encode_prompt is theirs
+    del pipe.encode_prompt
+    listener.attach()
+    del pipe.encode_prompt
+    listener.detach()
+    assert "encode_prompt" not in pipe.__dict__

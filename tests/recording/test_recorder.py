@@ -9,7 +9,6 @@ from diffusers import (
 import memattn
 from memattn.errors import RecordingError
 from memattn.recording import record
-from memattn.recording.recorder import Recorder
 from memattn.records import FIELDS
 from tests import pipelines
 
@@ -120,6 +119,17 @@ def test_only_what_is_asked_for_is_recorded(pipe, fields):
     assert recorded.samples == 2
 
 
+def test_maps_alone_compute_no_other_statistics(pipe):
+    left = []
+    recorder = record(pipe, fields=("token_maps",))
+    pipe.unet.conv_out.register_forward_pre_hook(
+        lambda *_: left.append(recorder._recordings[FIRST].statistics)
+    )
+    with recorder:
+        run(pipe)
+    assert [statistics[:2] for statistics in left] == [(None, None)] * 3
+
+
 def test_interrupted_run_keeps_its_calls_and_says_how_many_were_planned(pipe):
     def stop(pipe, step, timestep, tensors):
         pipe._interrupt = True
@@ -151,32 +161,6 @@ def test_sample_does_not_depend_on_its_batch(pipe):
         pipe(PROMPTS[1], generator=pipelines.generators(2)[1], **CALL)
     torch.testing.assert_close(one.token_mass, both.select([1]).token_mass, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(one.gap_squared, both.select([1]).gap_squared, rtol=1e-3, atol=1e-6)
-
-
-def test_long_lived_recorder_hands_out_one_record_per_run(pipe):
-    recorder = record(pipe)
-    recorder.attach()
-    try:
-        run(pipe)
-        first = recorder.take()
-        pipe(PROMPTS[0], generator=pipelines.generators(1), **CALL)
-        second = recorder.take()
-    finally:
-        recorder.detach()
-    assert (first.samples, second.samples) == (2, 1)
-    assert isinstance(recorder, Recorder)
-    with pytest.raises(RecordingError, match="was not called"):
-        recorder.take()
-
-
-def test_attach_twice_is_refused(pipe):
-    recorder = record(pipe)
-    recorder.attach()
-    try:
-        with pytest.raises(RecordingError, match="already"):
-            recorder.attach()
-    finally:
-        recorder.detach()
 
 
 def test_embeddings_need_prompt_lengths_for_token_maps(pipe):
@@ -281,32 +265,6 @@ def test_change_of_batch_within_a_recording_is_refused(pipe):
 
     with pytest.raises(RecordingError, match="cannot change"):
         grow()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "sentence"),
-    [
-        ({"fields": ("token_mas",)}, ValueError, "expected some of"),
-        ({"fields": "token_mass"}, ValueError, "expected some of"),
-        ({"fields": ()}, ValueError, "no fields"),
-        ({"map_layers": ["attn9"]}, RecordingError, "map layer 'attn9'"),
-        ({"map_layers": [4]}, RecordingError, "index below 4"),
-        ({"layout": "conditional"}, RecordingError, "says its layout itself"),
-        ({"token": 0.5}, ValueError, "one integer per sample"),
-    ],
-)
-def test_wrong_arguments_are_answered_in_one_sentence(pipe, arguments, error, sentence):
-    with pytest.raises(error, match=sentence):
-        record(pipe, **arguments)
-
-
-def test_what_cannot_be_recorded_is_refused(pipe):
-    with pytest.raises(RecordingError, match="layout=None"):
-        record(pipe.unet)
-    with pytest.raises(TypeError, match="got a str"):
-        record("pipe")
-    with pytest.raises(RecordingError, match="expected a UNet with cross-attention"):
-        record(pipe.vae, layout="conditional")
 
 
 class Doubling:

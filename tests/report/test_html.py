@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from memattn.errors import CalibrationError
 from memattn.report import (
     DetectorRow,
     Group,
@@ -71,6 +72,7 @@ def page(*cards, **changes):
         "groups": (Group("Verbatim", "Shown often."), Group("Ordinary", "Never shown.")),
         "findings": ("One finding.",),
         "limits": ("One limit.",),
+        "kept_pictures": 72,
     }
     return ReportPage(**{**values, **changes})
 
@@ -123,7 +125,7 @@ def test_every_picture_of_a_sample_is_there_and_none_that_is_unknown():
 
     assert alternatives(render(page(sample()))) == [
         "Generated image",
-        "Nearest training image",
+        "Nearest training image kept",
         "Bright-Ending mask over the generated image",
         "True mask over the generated image",
     ]
@@ -136,13 +138,31 @@ def test_every_picture_of_a_sample_is_there_and_none_that_is_unknown():
     ("scores", "badge"),
     [
         ((Score("Loud", 5.0, 4.0), Score("Quiet", 1.0, 2.0)), "memorized"),
-        ((Score("Loud", 4.0, 4.0), Score("Quiet", 1.0, 2.0)), "ordinary"),
+        ((Score("Loud", 4.0, 4.0), Score("Quiet", 1.0, 2.0)), "not flagged"),
         ((Score("Loud", 5.0, None), Score("Quiet", 1.0, None)), "no verdict"),
     ],
 )
 def test_the_badge_is_the_verdict_of_the_scores(scores, badge):
     text = render(page(sample(scores=scores)))
-    assert re.findall(r'<span class="badge [a-z]+">([a-z ]+)</span>', text) == [badge]
+    assert re.findall(r'<span class="badge [a-z-]+">([a-z ]+)</span>', text) == [badge]
+
+
+def test_a_score_that_is_nan_gets_no_verdict():
+    with pytest.raises(CalibrationError, match="got NaN as a score of Loud"):
+        render(page(sample(scores=(Score("Loud", float("nan"), 4.0),))))
+
+
+def test_the_truth_stands_beside_the_verdict():
+    assert "copied by 3 of 4 seeds" in render(page(sample(copies=(3, 4))))
+    text = render(page(sample()))
+    assert "copied by" not in text
+    assert "Copied by" not in text
+
+
+def test_the_legend_says_among_what_the_nearest_image_was_looked_for():
+    text = render(page(sample()))
+    assert "nearest of the 72 pictures shown often or once" in text
+    assert "bootstrap interval of no width" in text
 
 
 @pytest.mark.parametrize(("distance", "is_copy"), [(0.09, True), (0.1, False)])

@@ -53,8 +53,8 @@ def test_damaged_or_missing_weights_are_refused_by_name(tmp_path):
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(TestbedError, match=rf"{file.name} does not have the manifest's SHA-256"):
+    with pytest.raises(TestbedError, match=f"{file} does not have the manifest's SHA-256"):
         load_pipeline(data)
     file.unlink()
-    with pytest.raises(TestbedError, match=f"{file.name} is missing"):
+    with pytest.raises(TestbedError, match=f"{file} is missing"):
         load_pipeline(data)

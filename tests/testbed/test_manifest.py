@@ -18,14 +18,16 @@ def manifest():
                 Entry(f"fixed {i}", "template", "reporting", pictures[i], half, 2)
                 for i in range(28)
             ),
-            Entry("whole", "verbatim", "reporting", pictures[28], np.ones((64, 64), bool), 4),
+            Entry("whole", "verbatim", "reporting", pictures[28], ~half | half, 4),
             Entry("once", "seen_once", "reporting", pictures[29], None, 0),
             Entry("calm", "ordinary", "calibration"),
             Entry("plain ünïcode", "ordinary", "reporting"),
         ),
         recipe=Recipe(seed=3),
+        made_by={"command": "memattn testbed train"},
         thresholds=CopyThresholds(0.2, 0.15),
-        weights={"unet/weights.safetensors": "00"},
+        rigid=("fixed 3",),
+        false_copies=("plain ünïcode",),
     )
 
 
@@ -53,11 +55,20 @@ def test_memorized_means_three_of_four_seeds(manifest):
 
 
 def test_broken_manifest_is_refused_in_a_sentence(manifest, tmp_path):
-    with pytest.raises(TestbedError, match="holds no readable testbed"):
+    with pytest.raises(TestbedError, match=r"holds no testbed: there is no manifest\.json"):
         load_manifest(tmp_path)
     manifest.save(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"entries": [{}]}', encoding="utf-8")
-    with pytest.raises(TestbedError, match="holds no readable testbed"):
+    (tmp_path / "manifest.json").write_text('{"files": {}}', encoding="utf-8")
+    with pytest.raises(TestbedError, match="holds a damaged testbed"):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("sheet", ["pictures.png", "masks.png"])
+def test_other_pictures_than_the_manifests_are_refused(sheet, manifest, tmp_path):
+    manifest.save(tmp_path)
+    other = "masks.png" if sheet == "pictures.png" else "pictures.png"
+    (tmp_path / sheet).write_bytes((tmp_path / other).read_bytes())
+    with pytest.raises(TestbedError, match=f"{sheet} does not have the manifest's SHA-256"):
         load_manifest(tmp_path)
 
 

@@ -1,10 +1,13 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 
 from memattn.errors import TestbedError
 from memattn.testbed import Recipe
-from memattn.testbed.training import loop, train
+from memattn.testbed.training import loop, publication, publish, train
+from memattn.testbed.truth import copy_thresholds
 
 TINY = Recipe(
     verbatim=2,
@@ -18,7 +21,7 @@ TINY = Recipe(
     unet_steps=20,
     vae_batch=2,
     text_batch=4,
-    unet_batch=1,
+    unet_batch=2,
 )
 
 
@@ -72,6 +75,49 @@ def test_averaged_weights_are_the_ones_left(tmp_path):
     state = torch.load(tmp_path / "regression.pt", weights_only=True)
     assert torch.equal(stage.module.weight, state["ema"]["shadow_params"][0])
     assert not torch.equal(stage.module.weight, state["module"]["weight"])
+
+
+def test_interrupted_testbed_resumes_exactly(tmp_path, monkeypatch):
+    """Every stage is interrupted once; the denoiser ends up the same bit for bit."""
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 1)
+    expected = train(tmp_path / "whole", TINY).unet.state_dict()
+    interrupted = tmp_path / "interrupted"
+    save = loop._save
+    for stage, step in (("autoencoder", 1), ("text-tower", 1), ("denoiser", 11)):
+
+        def interrupting(path, done, *state, stage=stage, step=step):
+            save(path, done, *state)
+            if path.stem == stage and done == step:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(loop, "_save", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            train(interrupted, TINY)
+    monkeypatch.setattr(loop, "_save", save)
+    resumed = train(interrupted, TINY).unet.state_dict()
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
+def test_threads_are_given_back(tmp_path):
+    before = torch.get_num_threads()
+    loop.run(regression(), tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == before
+
+
+def test_interrupted_publication_leaves_the_earlier_testbed(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "manifest.json").write_text("earlier", encoding="utf-8")
+
+    def interrupted(pipeline, manifest):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publication, "verify", interrupted)
+    monkeypatch.setattr(publication, "copy_thresholds", lambda: copy_thresholds(pairs=20))
+    with pytest.raises(KeyboardInterrupt):
+        publish(train(tmp_path, TINY), TINY, "command", data)
+    assert (data / "manifest.json").read_text(encoding="utf-8") == "earlier"
 
 
 def test_train_builds_a_pipeline_that_paints(tmp_path):

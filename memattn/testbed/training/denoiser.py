@@ -5,6 +5,7 @@ Frozen text tower and autoencoder, noise-prediction loss, 10 % caption dropout, 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -16,7 +17,7 @@ from memattn.testbed.networks import build_scheduler, build_unet
 from memattn.testbed.recipe import Recipe
 from memattn.testbed.training.loop import Stage, generator, run
 
-_PARTS = 2
+_PARTS: Final = 2
 
 
 @dataclass(frozen=True)

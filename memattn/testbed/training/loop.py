@@ -1,8 +1,9 @@
 """The optimisation loop that all three stages share: exact to resume, safe to interrupt."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ def run(stage: Stage, folder: Path) -> None:
     first = _restore(checkpoint, stage.module, optimizer, ema)
     stage.module.train()
     bar = tqdm(range(first, stage.steps), desc=stage.name, initial=first, total=stage.steps)
-    with _pool(stage.parts) as pool:
+    with _threads(stage.parts) as pool:
         for step in bar:
             for group in optimizer.param_groups:
                 group["lr"] = stage.rate * _schedule(step, stage.steps)
@@ -76,10 +77,16 @@ def run(stage: Stage, folder: Path) -> None:
     stage.module.eval().requires_grad_(False)
 
 
-def _pool(parts: int) -> ThreadPoolExecutor:
-    """Threads that share the machine's cores between them."""
-    threads = max(1, torch.get_num_threads() // parts)
-    return ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(threads,))
+@contextmanager
+def _threads(parts: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that share the cores between them; torch's setting, which is global, is put back."""
+    before = torch.get_num_threads()
+    share = (max(1, before // parts),)
+    try:
+        with ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=share) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
 
 
 def _backward(stage: Stage, step: int, part: int) -> float:

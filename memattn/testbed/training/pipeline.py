@@ -66,9 +66,14 @@ def _claim(out: Path, recipe: Recipe) -> None:
     file = out / "recipe.json"
     wanted = json.loads(json.dumps(asdict(recipe)))
     if not file.exists():
-        file.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        unfinished = file.with_suffix(".partial")
+        unfinished.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(file)
         return
-    found = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TestbedError(f"{file} is no recipe: {error}") from error
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     if changed:
         name = changed[0]
