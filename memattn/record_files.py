@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from memattn.errors import RecordError
@@ -20,10 +20,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
     """Write to a temporary neighbour of `path`, then rename it into place."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"format": _FORMAT, "record": json.dumps(header)}
-    # Not from tempfile, whose files only their owner may read, whatever the umask.
+    # Neither tempfile nor safetensors' own save_file: only their owner may read what they make.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        save_file(contiguous, temporary, metadata=metadata)
+        temporary.write_bytes(save(contiguous, metadata=metadata))
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise RecordError(f"cannot write the record {path}: {error}.") from error
