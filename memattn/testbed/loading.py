@@ -34,18 +34,19 @@ def load_pipeline(data: Path = DATA) -> StableDiffusionPipeline:
     check_files(data, files, files)
     # Not from_pretrained of pipeline and text tower: their progress bars do not suit a library.
     networks = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
-    tower = CLIPTextModel(CLIPTextConfig.from_pretrained(model / "text_encoder"))
-    load_model(tower, model / "text_encoder" / "model.safetensors")
-    return StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(model / "vae", **networks),
-        text_encoder=tower.eval(),
-        tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True),
-        unet=UNet2DConditionModel.from_pretrained(model / "unet", **networks),
-        scheduler=DDIMScheduler.from_pretrained(model / "scheduler"),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    with torch.random.fork_rng(devices=[]):  # networks draw weights before they are given theirs
+        tower = CLIPTextModel(CLIPTextConfig.from_pretrained(model / "text_encoder"))
+        load_model(tower, model / "text_encoder" / "model.safetensors")
+        return StableDiffusionPipeline(
+            vae=AutoencoderKL.from_pretrained(model / "vae", **networks),
+            text_encoder=tower.eval(),
+            tokenizer=CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True),
+            unet=UNet2DConditionModel.from_pretrained(model / "unet", **networks),
+            scheduler=DDIMScheduler.from_pretrained(model / "scheduler"),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
 
 
 def load_control(data: Path = DATA) -> StableDiffusionPipeline:

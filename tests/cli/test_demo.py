@@ -51,10 +51,10 @@ def manifest():
     whole = np.ones((64, 64), bool)
     words = ["red fox", "lazy dog", "blue house", "red sea"]
     entries = [
-        Entry("a red fox", "verbatim", "reporting", picture(0), whole, 0.1, 4),
-        Entry("a <b>dog</b>", "template", "reporting", picture(1), region, 0.05, 3),
-        Entry("a house by the sea", "template", "reporting", picture(2), region, 0.05, 1),
-        Entry("the fox by the sea", "seen_once", "reporting", picture(3), None, 0.1, 0),
+        Entry("a red fox", "verbatim", "reporting", picture(0), whole, 4),
+        Entry("a <b>dog</b>", "template", "reporting", picture(1), region, 3),
+        Entry("a house by the sea", "template", "reporting", picture(2), region, 1),
+        Entry("the fox by the sea", "seen_once", "reporting", picture(3), None, 0),
         *(Entry(f"a {text}", "ordinary", "calibration") for text in words),
         *(Entry(f"the {text}", "ordinary", "reporting") for text in words),
     ]
@@ -97,9 +97,9 @@ def test_nearest_is_judged_inside_a_templates_region_only(pipe, manifest):
         pipe, ["a red fox", "the sea"], [returned[0], template], manifest
     )
     assert np.array_equal(verbatim.image, picture(0))
-    assert (verbatim.distance, verbatim.copy_threshold) == (0.0, 0.1)
+    assert (verbatim.distance, verbatim.copy_threshold) == (pytest.approx(0, abs=1e-9), 0.1)
     assert np.array_equal(found.image, picture(1))
-    assert (found.distance, found.copy_threshold) == (0.0, 0.05)
+    assert (found.distance, found.copy_threshold) == (pytest.approx(0, abs=1e-9), 0.05)
     assert found.is_copy
     assert (verbatim.name, found.name) == ("this prompt's own", "template: a <b>dog</b>")
 

@@ -13,7 +13,7 @@ def test_packaged_pipeline_is_a_stable_diffusion_checkpoint():
     """The folder loads with diffusers' own loader, to the same weights."""
     ours = load_pipeline()
     theirs = StableDiffusionPipeline.from_pretrained(
-        DATA / MODEL, local_files_only=True, low_cpu_mem_usage=False, torch_dtype=torch.float32
+        DATA / MODEL, local_files_only=True, low_cpu_mem_usage=False, dtype=torch.float32
     )
     for name in ("vae", "text_encoder", "unet"):
         first, second = getattr(ours, name).state_dict(), getattr(theirs, name).state_dict()
@@ -42,6 +42,7 @@ def test_control_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
+    load_pipeline()
     load_control()
     assert torch.equal(torch.rand(1), expected)
 
