@@ -97,6 +97,7 @@ def _print(verification: "Verification", manifest: "Manifest") -> None:
     print(table(("group", "copies", "prompts"), rows, right=(1, 2)))
     print(
         f"copy: distance below {manifest.thresholds.whole:.3f} (whole picture) or "
-        f"{manifest.thresholds.inside:.3f} (template region), in 3 of 4 seeds"
+        f"{manifest.thresholds.inside:.3f} (template region), in at least 3 of 4 "
+        "seeds;\nordinary: of any training picture kept, one seed each"
     )
     print(f"templates that do not vary outside their region: {len(verification.rigid)}")

@@ -156,7 +156,7 @@ def run_study(
     controls: dict[str, Tensor] = {}
     if one_call:
         ordinary |= first(pipe, first_call.calibration, "thresholds")
-        reported |= first(pipe, first_call.reported, "measured")
+        reported |= first(pipe, first_call.compared, "measured")
         controls |= first(control, first_call.compared, "control")
     if others:
         ordinary |= whole(pipe, whole_run.calibration, "thresholds")

@@ -317,13 +317,15 @@ class Recorder:
         chosen = _checked_tokens("token", tokens, samples, 0, text.shape[1] - 1)
         assert chosen is not None
         self._map_tokens = chosen
-        of_rows = torch.tensor(chosen * copies, device=text.device)
-        for layer in self._plan.map_layers:
-            held = self._recordings[layer].token
-            if held is not None and held.shape == of_rows.shape and held.device == of_rows.device:
-                held.copy_(of_rows)
-            else:
-                self._recordings[layer].token = of_rows.clone()
+        # a tensor born in inference mode could not be written to by a later run outside of it
+        with torch.inference_mode(False):
+            of_rows = torch.tensor(chosen * copies, device=text.device)
+            for layer in self._plan.map_layers:
+                held = self._recordings[layer].token
+                if held is None or held.shape != of_rows.shape or held.device != of_rows.device:
+                    self._recordings[layer].token = of_rows.clone()
+                else:
+                    held.copy_(of_rows)
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: str) -> Any:  # noqa: ANN401

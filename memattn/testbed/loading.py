@@ -12,6 +12,7 @@ from diffusers import (
 from safetensors.torch import load_model
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from memattn.errors import TestbedError
 from memattn.testbed.manifest import DATA, MODEL, check_files, load_manifest
 
 _CONTROL_SEED = 0
@@ -32,6 +33,27 @@ def load_pipeline(data: Path = DATA) -> StableDiffusionPipeline:
     model = data / MODEL
     files = load_manifest(data).files
     check_files(data, files, files)
+    try:
+        return _open(model)
+    except OSError as error:
+        raise TestbedError(f"{data} holds a damaged testbed: {error}") from error
+
+
+def load_control(data: Path = DATA) -> StableDiffusionPipeline:
+    """The same pipeline with a random-weights denoiser: the negative control.
+
+    Nothing can be memorized by it, so whatever separates the groups here is a property of the
+    prompts: an AUROC whose interval misses 0.5 tells how much of a figure comes from them.
+    """
+    pipeline = load_pipeline(data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_CONTROL_SEED)
+        pipeline.unet = UNet2DConditionModel.from_config(pipeline.unet.config).eval()
+    return pipeline
+
+
+def _open(model: Path) -> StableDiffusionPipeline:
+    """The pipeline in a checkpoint folder, in float32."""
     # Not from_pretrained of pipeline and text tower: their progress bars do not suit a library.
     networks = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, "local_files_only": True}
     with torch.random.fork_rng(devices=[]):  # networks draw weights before they are given theirs
@@ -47,16 +69,3 @@ def load_pipeline(data: Path = DATA) -> StableDiffusionPipeline:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-
-
-def load_control(data: Path = DATA) -> StableDiffusionPipeline:
-    """The same pipeline with a random-weights denoiser: the negative control.
-
-    Nothing can be memorized by it, so whatever separates the groups here is a property of the
-    prompts; every detector's AUROC interval must contain 0.5.
-    """
-    pipeline = load_pipeline(data)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_CONTROL_SEED)
-        pipeline.unet = UNet2DConditionModel.from_config(pipeline.unet.config)
-    return pipeline

@@ -14,7 +14,7 @@ from memattn.testbed.scenes import SIZE, Scene, draw_scene, inside_mask, to_byte
 
 _QUANTILE = 0.001
 _BLURS = (0, 2, 4, 8)  # pixels; a model that generalises paints vague pictures
-_SEED = 7  # apart from every recipe's: the thresholds depend on no training
+_SEED = 7  # the thresholds depend on no training; a recipe of seed 7 would share their numbers
 _FLAT = 1e-9  # keeps a picture of one colour at correlation 0
 
 

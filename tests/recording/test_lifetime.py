@@ -204,3 +204,16 @@ def test_denoiser_of_videos_is_refused():
     recorder = record(video, layout="unconditional+conditional", fields=("gap_squared",))
     with pytest.raises(RecordingError, match=r"expected \[rows, C, h, w\]"), recorder:
         video(*inputs)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_runs_inside_and_outside_of_inference_mode_follow_each_other(pipe, first):
+    recorder = record(pipe)
+    recorder.attach()
+    try:
+        for mode in (first, not first):
+            with torch.inference_mode(mode):
+                run(pipe)
+            assert recorder.take().token_maps
+    finally:
+        recorder.detach()

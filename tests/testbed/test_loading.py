@@ -59,3 +59,11 @@ def test_damaged_or_missing_weights_are_refused_by_name(tmp_path):
     file.unlink()
     with pytest.raises(TestbedError, match=f"{file} is missing"):
         load_pipeline(data)
+
+
+def test_missing_configuration_is_one_sentence(tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(DATA, data)
+    (data / MODEL / "unet" / "config.json").unlink()
+    with pytest.raises(TestbedError, match="holds a damaged testbed"):
+        load_pipeline(data)

@@ -24,7 +24,7 @@ def publish(
     """Saves pipeline and manifest, samples what was saved, and fills in the copies.
 
     The folder appears when everything is done, verification included; an interrupted call leaves
-    an earlier one as it was.
+    an earlier one whole.
 
     Args:
         pipeline: The trained pipeline; its weights are saved in float16.
@@ -49,8 +49,11 @@ def publish(
     manifest.save(unfinished)
     verification = verify(load_pipeline(unfinished), manifest)
     verification.fill(manifest).save(unfinished)
-    shutil.rmtree(data, ignore_errors=True)
+    earlier = data.with_name(f"{data.name}.earlier")
+    if data.exists():
+        data.rename(earlier)
     unfinished.rename(data)
+    shutil.rmtree(earlier, ignore_errors=True)
     return verification
 
 
