@@ -1,8 +1,6 @@
 """Record files: tensors and a JSON header in one safetensors file, written whole or not at all."""
 
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from memattn.errors import RecordError
+from memattn.whole import whole_file
 
 _FORMAT = "memattn-record-1"
 
@@ -20,15 +19,12 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
     """Write to a temporary neighbour of `path`, then rename it into place."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"format": _FORMAT, "record": json.dumps(header)}
-    # Neither tempfile nor safetensors' own save_file: only their owner may read what they make.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        temporary.write_bytes(save(contiguous, metadata=metadata))
-        os.replace(temporary, path)
+        with whole_file(path) as fresh:
+            # Not safetensors' own save_file: only their owner may read the files it makes.
+            fresh.write_bytes(save(contiguous, metadata=metadata))
     except (OSError, SafetensorError) as error:
         raise RecordError(f"cannot write the record {path}: {error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

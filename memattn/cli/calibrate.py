@@ -5,8 +5,6 @@ wanted share of such prompts exceeds. A calibration belongs to one model and its
 """
 
 import argparse
-import math
-from fractions import Fraction
 from pathlib import Path
 
 from memattn.cli.options import add_model_options, add_prompt_file, run_settings
@@ -71,7 +69,9 @@ def _rate(text: str) -> float:
 
 def _check_count(prompts: int, rate: float) -> None:
     """Refuse too few prompts before hours of sampling, not after."""
-    needed = math.ceil(1 / Fraction(str(rate))) - 1  # 1 / 0.29 in binary is not 1 / 0.29
+    from memattn.evaluation.calibration import fewest_samples
+
+    needed = fewest_samples(rate)
     if prompts < needed:
         raise InputError(
             f"got {prompts} ordinary prompts, expected at least {needed} for a false-positive "

@@ -9,6 +9,7 @@ from memattn.cli.begin_token import begin_token_sentence
 from memattn.cli.cards import LIMITS, detector_row
 from memattn.cli.demo_plan import Parts, Plan
 from memattn.cli.tables import table
+from memattn.cli.truth import OWN_PICTURE
 from memattn.evaluation.roc import Auroc
 from memattn.evaluation.study import DetectorResult, Study
 from memattn.report import DetectorRow, Group, Interval, ReportPage, SampleCard
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from memattn.testbed.groups import Group as TestbedGroup
 
 _CHANCE = 0.5
-_OWN_PICTURE = "this prompt's own"  # how `nearest_training_images` calls it
 
 
 def meanings(recipe: "Recipe") -> "dict[TestbedGroup, str]":
@@ -84,7 +84,7 @@ def findings(study: Study, parts: Parts, cards: Sequence[SampleCard]) -> tuple[s
     once = [row for row, entry in enumerate(parts.reported) if entry.group == "seen_once"]
     often = sum(entry.group in ("verbatim", "template") for entry in parts.reported)
     copies = sum(
-        card.nearest is not None and card.nearest.is_copy and card.nearest.name == _OWN_PICTURE
+        card.nearest is not None and card.nearest.is_copy and card.nearest.name == OWN_PICTURE
         for card in cards[:memorized]
     )
     hits = sum(flagged[:memorized])

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from memattn.evaluation.sampling import Pipeline
     from memattn.testbed import Entry, Manifest
 
+OWN_PICTURE = "this prompt's own"
+
 
 def nearest_training_images(
     pipe: "Pipeline",
@@ -56,5 +58,5 @@ def nearest_training_images(
 def _name(entry: "Entry", prompt: str) -> str:
     """What the report calls a training image beside a sample of `prompt`."""
     if entry.prompt == prompt:
-        return "this prompt's own"
+        return OWN_PICTURE
     return f"{entry.group.replace('_', ' ')}: {entry.prompt}"

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +15,7 @@ from torch import Tensor
 import memattn
 from memattn.errors import CalibrationError
 from memattn.evaluation.settings import Pipeline, RunSettings
+from memattn.whole import whole_file
 
 _FORMAT = "memattn-calibration-1"
 # What turns a prompt and noise into a prediction; an autoencoder comes after all scores.
@@ -102,14 +102,11 @@ class Calibration:
         """
         path = Path(path)
         text = json.dumps({"format": _FORMAT, **dataclasses.asdict(self)}, indent=2, sort_keys=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(text + "\n", encoding="utf-8")
-            os.replace(temporary, path)
+            with whole_file(path) as fresh:
+                fresh.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise CalibrationError(f"cannot write {path}: {error.strerror}.") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path | str) -> "Calibration":
@@ -229,16 +226,32 @@ def model_hash(pipe: Pipeline) -> str:
     return digest.hexdigest()
 
 
+def fewest_samples(false_positive_rate: float) -> int:
+    """How many ordinary prompts a threshold for a rate takes at the least.
+
+    Args:
+        false_positive_rate: Share of ordinary prompts that may be flagged, between 0 and 1.
+
+    Returns:
+        The smallest n with floor(rate * (n + 1)) >= 1.
+    """
+    return math.ceil(1 / _exact(false_positive_rate)) - 1
+
+
+def _exact(rate: float) -> Fraction:
+    """The decimal number that was meant: 0.29 * 100 is 28.999... in binary."""
+    return Fraction(str(rate))
+
+
 def _threshold(name: str, scores: Tensor, rate: float) -> float:
     """The conservative order statistic of one detector's ordinary scores."""
     if not bool(torch.isfinite(scores).all()):
         raise CalibrationError(f"got scores of {name} that are not finite, expected none.")
-    exact = Fraction(str(rate))  # 0.29 * 100 is 28.999... in binary
     n = scores.numel()
-    above = math.floor(exact * (n + 1))
+    above = math.floor(_exact(rate) * (n + 1))
     if above < 1:
         raise CalibrationError(
-            f"got {n} ordinary prompts for {name}, expected at least {math.ceil(1 / exact) - 1} "
+            f"got {n} ordinary prompts for {name}, expected at least {fewest_samples(rate)} "
             f"for a false-positive rate of {rate}."
         )
     return float(scores.flatten().sort().values[n - above])

@@ -1,12 +1,10 @@
-"""Folders that appear whole or not at all."""
+"""The folder of a report: what may be replaced by one."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from memattn import whole
 from memattn.errors import InputError
 
 PAGE = "index.html"
@@ -48,10 +46,7 @@ def _is_report(folder: Path) -> bool:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder to fill, and put it at `target` once the block ends without an error.
-
-    The folder stands beside the target, so that the last step is a rename. Whatever ends the block
-    early, Ctrl-C included, leaves the target as it was.
+    """Give an empty folder for a report, which appears at `target` whole or not at all.
 
     Args:
         target: Where the folder is to stand; an earlier report there is replaced.
@@ -62,19 +57,6 @@ def whole_folder(target: Path) -> Iterator[Path]:
     Raises:
         InputError: As `check_target`.
     """
-    target = target.absolute()
     check_target(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    fresh, replaced = workplace / "fresh", workplace / "replaced"
-    try:
-        fresh.mkdir()
+    with whole.whole_folder(target) as fresh:
         yield fresh
-        if target.exists():
-            os.replace(target, replaced)
-        os.replace(fresh, target)
-    finally:
-        # Interrupted between the two renames, the earlier report goes back to its place.
-        if replaced.exists() and not target.exists():
-            os.replace(replaced, target)
-        shutil.rmtree(workplace)

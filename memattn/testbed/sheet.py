@@ -10,6 +10,7 @@ from PIL import Image
 from memattn.testbed.groups import GROUPS
 from memattn.testbed.manifest import Manifest
 from memattn.testbed.sampling import sample_pictures
+from memattn.whole import whole_file
 
 _PROMPTS = 8  # of each group
 _SEEDS = (0, 1)
@@ -35,11 +36,9 @@ def save_sheet(pipeline: StableDiffusionPipeline, manifest: Manifest, file: Path
         rows += [_row(sample_pictures(pipeline, prompts, seed, group)) for seed in _SEEDS]
         rows.append(np.full((_GAP, rows[-1].shape[1], 3), 255, np.uint8))
     sheet = Image.fromarray(np.concatenate(rows[:-1]))
-    partial = file.with_name(f"{file.name}.partial")
-    sheet.resize((sheet.width * _SCALE, sheet.height * _SCALE), Image.Resampling.NEAREST).save(
-        partial, format="PNG"
-    )
-    partial.replace(file)
+    size = (sheet.width * _SCALE, sheet.height * _SCALE)
+    with whole_file(file) as fresh:
+        sheet.resize(size, Image.Resampling.NEAREST).save(fresh, format="PNG")
 
 
 def _row(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

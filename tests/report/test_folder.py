@@ -64,7 +64,7 @@ def test_an_interrupted_report_leaves_the_earlier_one(tmp_path):
 
 def test_an_interruption_between_the_two_renames_keeps_the_earlier_report(tmp_path, monkeypatch):
     write(tmp_path / "report", "old")
-    import memattn.report.folder as module
+    import memattn.whole as module
 
     rename = module.os.replace
     done = []

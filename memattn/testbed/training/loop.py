@@ -14,6 +14,8 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from memattn.whole import whole_file
+
 _CHECKPOINT_EVERY = 250
 _GRADIENT_CLIP = 1.0
 _FINAL_RATE = 0.02  # of the peak, where the cosine ends
@@ -110,9 +112,8 @@ def _save(
     state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict()}
     if ema:
         state["ema"] = ema.state_dict()
-    unfinished = path.with_suffix(".partial")
-    torch.save(state, unfinished)
-    unfinished.replace(path)  # an interrupted save leaves the previous checkpoint whole
+    with whole_file(path) as fresh:
+        torch.save(state, fresh)
 
 
 def _restore(

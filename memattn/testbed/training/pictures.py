@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from memattn.testbed.scenes import Scene, to_bytes
+from memattn.whole import whole_file
 
 
 def render_all(scenes: Sequence[Scene], file: Path) -> Tensor:
@@ -19,8 +20,6 @@ def render_all(scenes: Sequence[Scene], file: Path) -> Tensor:
         with ProcessPoolExecutor(os.cpu_count()) as pool:
             pictures = pool.map(to_bytes, scenes, chunksize=64)
             stack = np.stack(list(tqdm(pictures, "render", total=len(scenes))))
-        partial = file.with_suffix(".partial")
-        with partial.open("wb") as stream:
+        with whole_file(file) as fresh, fresh.open("wb") as stream:
             np.save(stream, stack)
-        partial.replace(file)
     return torch.from_numpy(np.load(file)).permute(0, 3, 1, 2)

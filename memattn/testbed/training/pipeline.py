@@ -17,6 +17,7 @@ from memattn.testbed.training.autoencoder import train_autoencoder
 from memattn.testbed.training.denoiser import Shown, train_denoiser
 from memattn.testbed.training.pictures import render_all
 from memattn.testbed.training.text_tower import tokenize, train_text_tower
+from memattn.whole import whole_file
 
 
 def train(out: Path, recipe: Recipe) -> StableDiffusionPipeline:
@@ -66,9 +67,8 @@ def _claim(out: Path, recipe: Recipe) -> None:
     file = out / "recipe.json"
     wanted = json.loads(json.dumps(asdict(recipe)))
     if not file.exists():
-        unfinished = file.with_suffix(".partial")
-        unfinished.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(file)
+        with whole_file(file) as fresh:
+            fresh.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         return
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -86,8 +86,7 @@ def _claim(out: Path, recipe: Recipe) -> None:
 def _latents(vae: AutoencoderKL, pictures: Tensor, file: Path) -> Tensor:
     """Scaled latents of all pictures, in float16, encoded once."""
     if not file.exists():
-        partial = file.with_suffix(".partial")
-        torch.save((encode(vae, pictures) * vae.config.scaling_factor).half(), partial)
-        partial.replace(file)
+        with whole_file(file) as fresh:
+            torch.save((encode(vae, pictures) * vae.config.scaling_factor).half(), fresh)
     latents: Tensor = torch.load(file, weights_only=True)
     return latents

@@ -1,7 +1,6 @@
 """Writes a trained testbed in the layout of the packaged one, with its truth verified."""
 
 import copy
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from memattn.testbed.recipe import Recipe
 from memattn.testbed.scenes import Scene, inside_mask, to_bytes
 from memattn.testbed.truth import copy_thresholds
 from memattn.testbed.verification import Verification, verify
+from memattn.whole import whole_folder
 
 
 def publish(
@@ -35,10 +35,7 @@ def publish(
     Returns:
         What the verification found.
     """
-    unfinished = data.with_name(f"{data.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
     half = copy.deepcopy(pipeline).to(torch.float16)
-    half.save_pretrained(unfinished / MODEL, safe_serialization=True)
     manifest = Manifest(
         entries=_entries(recipe),
         recipe=recipe,
@@ -46,14 +43,11 @@ def publish(
         | {package: version(package) for package in ("torch", "diffusers", "numpy")},
         thresholds=copy_thresholds(),
     )
-    manifest.save(unfinished)
-    verification = verify(load_pipeline(unfinished), manifest)
-    verification.fill(manifest).save(unfinished)
-    earlier = data.with_name(f"{data.name}.earlier")
-    if data.exists():
-        data.rename(earlier)
-    unfinished.rename(data)
-    shutil.rmtree(earlier, ignore_errors=True)
+    with whole_folder(data) as fresh:
+        half.save_pretrained(fresh / MODEL, safe_serialization=True)
+        manifest.save(fresh)
+        verification = verify(load_pipeline(fresh), manifest)
+        verification.fill(manifest).save(fresh)
     return verification
 
 
