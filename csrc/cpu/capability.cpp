@@ -1,0 +1,32 @@
+#include "cpu/capability.h"
+
+#include <cstdlib>
+#include <string_view>
+
+namespace memattn::cpu {
+namespace {
+
+const Kernels& choose() {
+#if defined(__x86_64__)
+  const char* const setting = std::getenv("ATEN_CPU_CAPABILITY");
+  const std::string_view cap = setting ? setting : "";
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq");
+  if (avx512 && cap != "avx2" && cap != "default") return kAvx512;
+  if (avx2 && cap != "default") return kAvx2;
+#endif
+  return kDefault;
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels& chosen = choose();
+  return chosen;
+}
+
+}  // namespace memattn::cpu

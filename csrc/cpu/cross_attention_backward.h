@@ -1,0 +1,169 @@
+// Backward of one range of query blocks, from the logsumexp of the forward. Included inside an
+// instruction set's namespace.
+//
+// With P = exp(S - logsumexp) and dP = dO V^T:
+//
+//     dS = P (dP - rowsum(P dP))    dQ = scale dS K    dK = scale dS^T Q    dV = P^T dO
+//
+// and, where the logits of key 0 are multiplied by begin_scale, K and dK of that key are too. dQ is
+// written; dK and dV of a block are sums over its queries, which go to the block's own part.
+
+constexpr int64_t kBackwardStrip = 60;  // queries whose P and dS are kept at a time, a multiple of kTileRows
+
+struct BackwardScratch {
+  Head head;
+  float* value_columns;  // [padded D, padded Lk]
+  float* query;          // [kBackwardStrip, padded D], scaled
+  float* grad_output;    // [kBackwardStrip, padded D]
+  float* probs;          // [kBackwardStrip, padded Lk]
+  float* grad_scores;    // [kBackwardStrip, padded Lk]
+
+  static int64_t size(const Attention& a) {
+    return Head::size(a) + padded(a.dim) * padded(a.keys) +
+           2 * kBackwardStrip * (padded(a.dim) + padded(a.keys));
+  }
+
+  BackwardScratch(const Attention& a, float* scratch) {
+    value_columns = head.place(a, scratch);
+    query = value_columns + padded(a.dim) * padded(a.keys);
+    grad_output = query + kBackwardStrip * padded(a.dim);
+    probs = grad_output + kBackwardStrip * padded(a.dim);
+    grad_scores = probs + kBackwardStrip * padded(a.keys);
+  }
+};
+
+// P and dS of kTileRows rows of the strip, the first `rows` of which exist.
+template <typename Scalar>
+inline void tile_gradients(const Backward& call, const BackwardScratch& scratch, int64_t batch,
+                           int64_t head, int64_t first, int64_t row, int rows) {
+  const Attention& a = call.attention;
+  const int64_t stride = padded(a.keys);
+  const int64_t dim_stride = padded(a.dim);
+  float* const query = scratch.query + row * dim_stride;
+  float* const grad_output = scratch.grad_output + row * dim_stride;
+  float* const probs = scratch.probs + row * stride;
+  float* const grad_scores = scratch.grad_scores + row * stride;
+  float logsumexp[kTileRows]{};
+  for (int r = 0; r < kTileRows; ++r) {
+    float* const query_row = query + r * dim_stride;
+    float* const grad_row = grad_output + r * dim_stride;
+    for (int64_t d = 0; d < dim_stride; d += kLanes) {
+      store(query_row + d, Floats{});
+      store(grad_row + d, Floats{});
+    }
+    if (r >= rows) continue;
+    pack_row(query_row, row_of<Scalar>(a.query, batch, head, first + r), a.dim, a.scale);
+    pack_row(grad_row, row_of<Scalar>(call.grad_output, batch, head, first + r), a.dim, 1.0f);
+    logsumexp[r] = call.logsumexp[(batch * a.heads + head) * a.queries + first + r];
+  }
+  const float* const bias = scratch.head.bias;
+  multiply<kTileRows>(query, dim_stride, 1, scratch.head.key_columns, stride, a.dim, stride, nullptr,
+                      [&](int r, int64_t k, auto sum) {
+                        constexpr int lanes = sizeof(sum) / sizeof(float);
+                        store<lanes>(probs + r * stride + k, sum + load<lanes>(bias + k));
+                      });
+  multiply<kTileRows>(grad_output, dim_stride, 1, scratch.value_columns, stride, a.dim, stride,
+                      nullptr, [&](int r, int64_t k, auto sum) {
+                        constexpr int lanes = sizeof(sum) / sizeof(float);
+                        store<lanes>(grad_scores + r * stride + k, sum);
+                      });
+  for (int r = 0; r < kTileRows; ++r) {
+    float* const p = probs + r * stride;
+    float* const grad = grad_scores + r * stride;
+    Floats sum{}, weighted_sum{};
+    for (int64_t k = 0; k < stride; k += kLanes) {
+      const Floats shifted = maximum(broadcast(kLowest), load(p + k) - logsumexp[r]);
+      const Floats weight = exponential(shifted);
+      store(p + k, weight);
+      sum += weight;
+      weighted_sum += weight * load(grad + k);
+    }
+    // One but for the rounding of logsumexp, which all of the row would share; or 0, without any key.
+    const float total = sum_of_lanes(sum)[0];
+    const float inverse = total == 0.0f ? 0.0f : 1.0f / total;
+    const float mean = sum_of_lanes(weighted_sum)[0] * inverse;
+    for (int64_t k = 0; k < stride; k += kLanes) {
+      const Floats weight = load(p + k) * inverse;
+      store(p + k, weight);
+      store(grad + k, weight * (load(grad + k) - mean));
+    }
+  }
+  multiply<kTileRows>(grad_scores, stride, 1, scratch.head.key, dim_stride, a.keys, a.dim, nullptr,
+                      [&](int r, int64_t d, auto sum) {
+                        if (r >= rows) return;
+                        constexpr int lanes = sizeof(sum) / sizeof(float);
+                        store<lanes>(row_of<Scalar>(call.grad_query, batch, head, first + r) + d,
+                                     sum * a.scale);
+                      });
+}
+
+// total[k][d] += sum over the strip's rows of left[row][k] right[row][d], for every key.
+inline void add_outer(const Attention& a, const float* left, const float* right, int64_t rows,
+                      float* total) {
+  const auto add = [&](int64_t first) {
+    return [=, &a](int k, int64_t d, auto sum) {
+      constexpr int lanes = sizeof(sum) / sizeof(float);
+      float* const to = total + (first + k) * a.dim + d;
+      store<lanes>(to, load<lanes>(to) + sum);
+    };
+  };
+  int64_t k = 0;
+  for (; k + kTileRows <= a.keys; k += kTileRows)
+    multiply<kTileRows>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim, nullptr,
+                        add(k));
+  for (; k < a.keys; ++k)
+    multiply<1>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim, nullptr, add(k));
+}
+
+template <typename Scalar>
+void backward_block(const Backward& call, const BackwardScratch& scratch, int64_t batch,
+                    int64_t head, int64_t block) {
+  const Attention& a = call.attention;
+  const int64_t size = a.keys * a.dim;
+  const int64_t unit = (batch * a.heads + head) * blocks_of(a.queries, kBackwardBlock) + block;
+  float* const grad_key = call.grad_key + unit * size;
+  float* const grad_value = call.grad_value + unit * size;
+  for (int64_t i = 0; i < size; i += kHalfLanes) {
+    store<kHalfLanes>(grad_key + i, HalfFloats{});
+    store<kHalfLanes>(grad_value + i, HalfFloats{});
+  }
+  const int64_t begin = block * kBackwardBlock;
+  const int64_t end = smaller(begin + kBackwardBlock, a.queries);
+  for (int64_t first = begin; first < end; first += kBackwardStrip) {
+    const int64_t rows = smaller(kBackwardStrip, end - first);
+    for (int64_t row = 0; row < rows; row += kTileRows)
+      tile_gradients<Scalar>(call, scratch, batch, head, first + row, row,
+                             static_cast<int>(smaller(kTileRows, rows - row)));
+    add_outer(a, scratch.grad_scores, scratch.query, rows, grad_key);
+    add_outer(a, scratch.probs, scratch.grad_output, rows, grad_value);
+  }
+  if (a.begin_scale)
+    for (int64_t d = 0; d < a.dim; ++d) grad_key[d] *= a.begin_scale[batch];
+}
+
+template <typename Scalar>
+void backward_range(const Backward& call, int64_t begin, int64_t end, float* scratch_floats) {
+  const Attention& a = call.attention;
+  BackwardScratch scratch(a, scratch_floats);
+  const int64_t blocks = blocks_of(a.queries, kBackwardBlock);
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t head = unit / blocks % a.heads;
+    const int64_t batch = unit / blocks / a.heads;
+    const int64_t block = unit % blocks;
+    if (unit == begin || block == 0) {
+      scratch.head.pack<Scalar>(a, batch, head);
+      pack_transposed(scratch.value_columns, scratch.head.value, a.keys, a.dim, padded(a.dim));
+    }
+    backward_block<Scalar>(call, scratch, batch, head, block);
+  }
+}
+
+int64_t backward_scratch(const Backward& call) { return BackwardScratch::size(call.attention); }
+
+void backward(const Backward& call, int64_t begin, int64_t end, float* scratch) {
+  switch (call.attention.dtype) {
+    case Dtype::kFloat32: return backward_range<float>(call, begin, end, scratch);
+    case Dtype::kBFloat16: return backward_range<BFloat16>(call, begin, end, scratch);
+    case Dtype::kFloat16: return backward_range<Float16>(call, begin, end, scratch);
+  }
+}

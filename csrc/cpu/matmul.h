@@ -1,0 +1,92 @@
+// The one product that both directions are made of. Included inside an instruction set's namespace.
+//
+//     sum[r][c] = start[c] + sum over i < depth of a[r * a_row + i * a_step] * b[i * b_row + c]
+//
+// for kTileRows rows and as many columns as registers hold; `sink(row, column, lanes)` receives what
+// one vector of a row adds up to. Rows of `b` are vectors, elements of `a` are broadcast. Sums of more
+// than kDepth terms are sums of parts, which lose fewer digits.
+
+template <int number>
+struct Constant {
+  static constexpr int value = number;
+};
+
+template <int rows, int vectors, bool half, typename Sink>
+inline void multiply_tile(const float* a, int64_t a_row, int64_t a_step, const float* b,
+                          int64_t b_row, int64_t depth, const float* start, const Sink& sink) {
+  constexpr int whole = vectors > 0 ? vectors : 1;
+  Floats sum[rows][whole], total[rows][whole];
+  HalfFloats half_sum[rows], half_total[rows];
+  const int64_t parts = (depth + kDepth - 1) / kDepth;
+  const int64_t part = (depth + parts - 1) / parts;
+  for (int64_t first = 0; first < depth; first += part) {
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+      for (int c = 0; c < vectors; ++c)
+        sum[r][c] = start && first == 0 ? load(start + c * kLanes) : Floats{};
+      half_sum[r] = HalfFloats{};
+    }
+    const int64_t end = first + part < depth ? first + part : depth;
+    for (int64_t i = first; i < end; ++i) {
+      Floats column[whole];
+      HalfFloats half_column{};
+#pragma GCC unroll 8
+      for (int c = 0; c < vectors; ++c) column[c] = load(b + i * b_row + c * kLanes);
+      if constexpr (half) half_column = load<kHalfLanes>(b + i * b_row + vectors * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) {
+        const float element = a[r * a_row + i * a_step];
+#pragma GCC unroll 8
+        for (int c = 0; c < vectors; ++c) sum[r][c] += element * column[c];
+        if constexpr (half) half_sum[r] += element * half_column;
+      }
+    }
+    if (parts == 1) break;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+      for (int c = 0; c < vectors; ++c)
+        total[r][c] = sum[r][c] += first == 0 ? Floats{} : total[r][c];
+      half_total[r] = half_sum[r] += first == 0 ? HalfFloats{} : half_total[r];
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < vectors; ++c) sink(r, c * kLanes, sum[r][c]);
+    if constexpr (half) sink(r, vectors * kLanes, half_sum[r]);
+  }
+}
+
+// `columns` is a multiple of kHalfLanes. The panels are about equally wide: a narrow one would leave
+// registers unused and wait for its own additions.
+template <int rows, typename Sink>
+inline void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_row,
+                     int64_t depth, int64_t columns, const float* start, const Sink& sink) {
+  const int64_t vectors = (columns + kLanes - 1) / kLanes;
+  int64_t panels = (vectors + kTileVectors - 1) / kTileVectors;
+  for (int64_t done = 0; done < vectors; --panels) {
+    const int64_t width = (vectors - done + panels - 1) / panels;
+    const int64_t first = done * kLanes;
+    done += width;
+    const auto shifted = [&](int row, int column, auto value) { sink(row, first + column, value); };
+    const auto run = [&](auto count, auto half) {
+      multiply_tile<rows, count.value, half.value>(a, a_row, a_step, b + first, b_row, depth,
+                                                   start ? start + first : nullptr, shifted);
+    };
+    const bool half = done * kLanes > columns;
+    switch (2 * width + half) {
+      case 2: run(Constant<1>{}, Constant<0>{}); break;
+      case 3: run(Constant<0>{}, Constant<1>{}); break;
+      case 4: run(Constant<2>{}, Constant<0>{}); break;
+      case 5: run(Constant<1>{}, Constant<1>{}); break;
+      case 6: if constexpr (kTileVectors > 2) run(Constant<3>{}, Constant<0>{}); break;
+      case 7: if constexpr (kTileVectors > 2) run(Constant<2>{}, Constant<1>{}); break;
+      case 8: if constexpr (kTileVectors > 2) run(Constant<4>{}, Constant<0>{}); break;
+      case 9: if constexpr (kTileVectors > 2) run(Constant<3>{}, Constant<1>{}); break;
+      case 10: if constexpr (kTileVectors > 2) run(Constant<5>{}, Constant<0>{}); break;
+      case 11: if constexpr (kTileVectors > 2) run(Constant<4>{}, Constant<1>{}); break;
+    }
+  }
+}
