@@ -1,6 +1,9 @@
 // The kernels for x86-64 with AVX-512 (F, VL, BW, DQ).
 #if defined(__x86_64__)
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of gcc 12's own intrinsics
+#endif
 #include <immintrin.h>
 
 #include "cpu/arguments.h"

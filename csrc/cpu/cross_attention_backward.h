@@ -13,10 +13,10 @@ constexpr int64_t kBackwardStrip = 60;  // queries whose P and dS are kept at a 
 struct BackwardScratch {
   Head head;
   float* value_columns;  // [padded D, padded Lk]
-  float* query;          // [kBackwardStrip, padded D], scaled
+  float* query;          // [kBackwardStrip, padded D]
   float* grad_output;    // [kBackwardStrip, padded D]
   float* probs;          // [kBackwardStrip, padded Lk]
-  float* grad_scores;    // [kBackwardStrip, padded Lk]
+  float* grad_scores;    // [kBackwardStrip, padded Lk]: dP, then scale dS
 
   static int64_t size(const Attention& a) {
     return Head::size(a) + padded(a.dim) * padded(a.keys) +
@@ -52,20 +52,17 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
       store(grad_row + d, Floats{});
     }
     if (r >= rows) continue;
-    pack_row(query_row, row_of<Scalar>(a.query, batch, head, first + r), a.dim, a.scale);
+    pack_row(query_row, row_of<Scalar>(a.query, batch, head, first + r), a.dim, 1.0f);
     pack_row(grad_row, row_of<Scalar>(call.grad_output, batch, head, first + r), a.dim, 1.0f);
     logsumexp[r] = call.logsumexp[(batch * a.heads + head) * a.queries + first + r];
   }
   const float* const bias = scratch.head.bias;
-  multiply<kTileRows>(query, dim_stride, 1, scratch.head.key_columns, stride, a.dim, stride, nullptr,
-                      [&](int r, int64_t k, auto sum) {
-                        constexpr int lanes = sizeof(sum) / sizeof(float);
-                        store<lanes>(probs + r * stride + k, sum + load<lanes>(bias + k));
+  multiply<kTileRows, Columns::kWhole>(query, dim_stride, 1, scratch.head.key_columns, stride, a.dim, stride, [&](int r, int64_t k, Floats sum) {
+                        store(probs + r * stride + k, sum * a.scale + load(bias + k));
                       });
-  multiply<kTileRows>(grad_output, dim_stride, 1, scratch.value_columns, stride, a.dim, stride,
-                      nullptr, [&](int r, int64_t k, auto sum) {
-                        constexpr int lanes = sizeof(sum) / sizeof(float);
-                        store<lanes>(grad_scores + r * stride + k, sum);
+  multiply<kTileRows, Columns::kWhole>(grad_output, dim_stride, 1, scratch.value_columns, stride, a.dim, stride,
+                      [&](int r, int64_t k, Floats sum) {
+                        store(grad_scores + r * stride + k, sum);
                       });
   for (int r = 0; r < kTileRows; ++r) {
     float* const p = probs + r * stride;
@@ -85,15 +82,14 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
     for (int64_t k = 0; k < stride; k += kLanes) {
       const Floats weight = load(p + k) * inverse;
       store(p + k, weight);
-      store(grad + k, weight * (load(grad + k) - mean));
+      store(grad + k, weight * (load(grad + k) - mean) * a.scale);
     }
   }
-  multiply<kTileRows>(grad_scores, stride, 1, scratch.head.key, dim_stride, a.keys, a.dim, nullptr,
-                      [&](int r, int64_t d, auto sum) {
+  multiply<kTileRows, Columns::kHalf>(grad_scores, stride, 1, scratch.head.key, dim_stride, a.keys, a.dim, [&](int r, int64_t d, auto sum) {
                         if (r >= rows) return;
                         constexpr int lanes = sizeof(sum) / sizeof(float);
                         store<lanes>(row_of<Scalar>(call.grad_query, batch, head, first + r) + d,
-                                     sum * a.scale);
+                                     sum);
                       });
 }
 
@@ -109,10 +105,9 @@ inline void add_outer(const Attention& a, const float* left, const float* right,
   };
   int64_t k = 0;
   for (; k + kTileRows <= a.keys; k += kTileRows)
-    multiply<kTileRows>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim, nullptr,
-                        add(k));
+    multiply<kTileRows, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim, add(k));
   for (; k < a.keys; ++k)
-    multiply<1>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim, nullptr, add(k));
+    multiply<1, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim, add(k));
 }
 
 template <typename Scalar>

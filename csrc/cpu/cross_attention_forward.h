@@ -9,7 +9,7 @@ constexpr int64_t kStripPadded = (kStrip + kLanes - 1) / kLanes * kLanes;
 
 struct ForwardScratch {
   Head head;
-  float* query;    // [kStrip, padded D], scaled
+  float* query;    // [kStrip, padded D]
   float* scores;   // [kStrip, padded Lk]: logits, then logits minus their row's maximum
   float* weights;  // [kStrip, padded Lk]: their exponentials
   float* maximum;  // [kStripPadded], one per row, like the next three
@@ -42,20 +42,11 @@ inline void score(const ForwardScratch& scratch, const Attention& a, int64_t til
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const float* const query = scratch.query + tile * kTileRows * padded(a.dim);
     float* const scores = scratch.scores + tile * kTileRows * stride;
-    if (scratch.head.biased) {
-      // Added last: a large bias first would take the logits' digits.
-      multiply<kTileRows>(query, padded(a.dim), 1, scratch.head.key_columns, stride, a.dim, stride,
-                          nullptr, [&](int row, int64_t k, auto sum) {
-                            constexpr int lanes = sizeof(sum) / sizeof(float);
-                            store<lanes>(scores + row * stride + k, sum + load<lanes>(bias + k));
-                          });
-    } else {
-      multiply<kTileRows>(query, padded(a.dim), 1, scratch.head.key_columns, stride, a.dim, stride,
-                          bias, [&](int row, int64_t k, auto sum) {
-                            constexpr int lanes = sizeof(sum) / sizeof(float);
-                            store<lanes>(scores + row * stride + k, sum);
-                          });
-    }
+    multiply<kTileRows, Columns::kWhole>(
+        query, padded(a.dim), 1, scratch.head.key_columns, stride, a.dim, stride,
+        [&](int row, int64_t k, Floats sum) {
+          store(scores + row * stride + k, sum * a.scale + load(bias + k));
+        });
   }
 }
 
@@ -142,7 +133,7 @@ void forward_block(const Forward& call, const ForwardScratch& scratch, int64_t b
     const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
     for (int64_t row = 0; row < rows; ++row)
       pack_row(scratch.query + row * dim_stride, row_of<Scalar>(a.query, batch, head, first + row),
-               a.dim, a.scale);
+               a.dim, 1.0f);
     // What is left of the last tile computes something, which nobody reads.
     for (int64_t i = rows * dim_stride; i < tiles * kTileRows * dim_stride; i += kLanes)
       store(scratch.query + i, Floats{});
@@ -159,8 +150,8 @@ void forward_block(const Forward& call, const ForwardScratch& scratch, int64_t b
         call.logsumexp[row_number + row] = scratch.maximum[row] + scratch.log_sum[row];
     }
     for (int64_t tile = 0; tile < rows; tile += kTileRows) {
-      multiply<kTileRows>(scratch.weights + tile * stride, stride, 1, scratch.head.value,
-                          dim_stride, a.keys, a.dim, nullptr, [&](int row, int64_t d, auto sum) {
+      multiply<kTileRows, Columns::kHalf>(scratch.weights + tile * stride, stride, 1, scratch.head.value,
+                          dim_stride, a.keys, a.dim, [&](int row, int64_t d, auto sum) {
                             if (tile + row >= rows) return;
                             constexpr int lanes = sizeof(sum) / sizeof(float);
                             store<lanes>(row_of<Scalar>(call.output, batch, head,

@@ -52,7 +52,6 @@ struct Head {
   float* key_columns; // [padded D, padded Lk]
   float* value;       // [Lk, padded D]
   float* bias;        // [padded Lk], minus infinity in the padding
-  bool biased;        // whether there is a bias elsewhere
 
   static int64_t size(const Attention& a) {
     return 2 * a.keys * padded(a.dim) + padded(a.dim) * padded(a.keys) + padded(a.keys);
@@ -76,8 +75,8 @@ struct Head {
       pack_row(value + k * stride, row_of<Scalar>(a.value, batch, head, k), a.dim, 1.0f);
     }
     pack_transposed(key_columns, key, a.keys, a.dim, stride);
-    biased = a.key_bias != nullptr;
-    for (int64_t k = 0; k < a.keys; ++k) bias[k] = biased ? a.key_bias[batch * a.keys + k] : 0.0f;
+    for (int64_t k = 0; k < a.keys; ++k)
+      bias[k] = a.key_bias ? a.key_bias[batch * a.keys + k] : 0.0f;
     for (int64_t k = a.keys; k < padded(a.keys); ++k) bias[k] = -__builtin_inff();
   }
 };

@@ -1,6 +1,6 @@
 // The one product that both directions are made of. Included inside an instruction set's namespace.
 //
-//     sum[r][c] = start[c] + sum over i < depth of a[r * a_row + i * a_step] * b[i * b_row + c]
+//     sum[r][c] = sum over i < depth of a[r * a_row + i * a_step] * b[i * b_row + c]
 //
 // for kTileRows rows and as many columns as registers hold; `sink(row, column, lanes)` receives what
 // one vector of a row adds up to. Rows of `b` are vectors, elements of `a` are broadcast. Sums of more
@@ -13,18 +13,18 @@ struct Constant {
 
 template <int rows, int vectors, bool half, typename Sink>
 inline void multiply_tile(const float* a, int64_t a_row, int64_t a_step, const float* b,
-                          int64_t b_row, int64_t depth, const float* start, const Sink& sink) {
+                          int64_t b_row, int64_t depth, const Sink& sink) {
   constexpr int whole = vectors > 0 ? vectors : 1;
   Floats sum[rows][whole], total[rows][whole];
   HalfFloats half_sum[rows], half_total[rows];
   const int64_t parts = (depth + kDepth - 1) / kDepth;
   const int64_t part = (depth + parts - 1) / parts;
-  for (int64_t first = 0; first < depth; first += part) {
+  int64_t first = 0;
+  do {
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 8
-      for (int c = 0; c < vectors; ++c)
-        sum[r][c] = start && first == 0 ? load(start + c * kLanes) : Floats{};
+      for (int c = 0; c < vectors; ++c) sum[r][c] = Floats{};
       half_sum[r] = HalfFloats{};
     }
     const int64_t end = first + part < depth ? first + part : depth;
@@ -42,15 +42,17 @@ inline void multiply_tile(const float* a, int64_t a_row, int64_t a_step, const f
         if constexpr (half) half_sum[r] += element * half_column;
       }
     }
-    if (parts == 1) break;
+    if (parts > 1) {
 #pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r) {
+      for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 8
-      for (int c = 0; c < vectors; ++c)
-        total[r][c] = sum[r][c] += first == 0 ? Floats{} : total[r][c];
-      half_total[r] = half_sum[r] += first == 0 ? HalfFloats{} : half_total[r];
+        for (int c = 0; c < vectors; ++c)
+          total[r][c] = sum[r][c] += first == 0 ? Floats{} : total[r][c];
+        half_total[r] = half_sum[r] += first == 0 ? HalfFloats{} : half_total[r];
+      }
     }
-  }
+    first = end;
+  } while (first < depth);
 #pragma GCC unroll 8
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 8
@@ -59,11 +61,14 @@ inline void multiply_tile(const float* a, int64_t a_row, int64_t a_step, const f
   }
 }
 
-// `columns` is a multiple of kHalfLanes. The panels are about equally wide: a narrow one would leave
-// registers unused and wait for its own additions.
-template <int rows, typename Sink>
+// Whether a product's columns are whole vectors, or may end with half of one.
+enum class Columns { kWhole, kHalf };
+
+// The panels are about equally wide: a narrow one would leave registers unused and wait for its own
+// additions.
+template <int rows, Columns ending, typename Sink>
 inline void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_row,
-                     int64_t depth, int64_t columns, const float* start, const Sink& sink) {
+                     int64_t depth, int64_t columns, const Sink& sink) {
   const int64_t vectors = (columns + kLanes - 1) / kLanes;
   int64_t panels = (vectors + kTileVectors - 1) / kTileVectors;
   for (int64_t done = 0; done < vectors; --panels) {
@@ -71,22 +76,23 @@ inline void multiply(const float* a, int64_t a_row, int64_t a_step, const float*
     const int64_t first = done * kLanes;
     done += width;
     const auto shifted = [&](int row, int column, auto value) { sink(row, first + column, value); };
-    const auto run = [&](auto count, auto half) {
-      multiply_tile<rows, count.value, half.value>(a, a_row, a_step, b + first, b_row, depth,
-                                                   start ? start + first : nullptr, shifted);
+    const auto run = [&](auto count) {
+      if constexpr (ending == Columns::kHalf && kHalfLanes < kLanes) {
+        if (done * kLanes > columns) {
+          multiply_tile<rows, count.value - 1, true>(a, a_row, a_step, b + first, b_row, depth,
+                                                     shifted);
+          return;
+        }
+      }
+      multiply_tile<rows, count.value, false>(a, a_row, a_step, b + first, b_row, depth, shifted);
     };
-    const bool half = done * kLanes > columns;
-    switch (2 * width + half) {
-      case 2: run(Constant<1>{}, Constant<0>{}); break;
-      case 3: run(Constant<0>{}, Constant<1>{}); break;
-      case 4: run(Constant<2>{}, Constant<0>{}); break;
-      case 5: run(Constant<1>{}, Constant<1>{}); break;
-      case 6: if constexpr (kTileVectors > 2) run(Constant<3>{}, Constant<0>{}); break;
-      case 7: if constexpr (kTileVectors > 2) run(Constant<2>{}, Constant<1>{}); break;
-      case 8: if constexpr (kTileVectors > 2) run(Constant<4>{}, Constant<0>{}); break;
-      case 9: if constexpr (kTileVectors > 2) run(Constant<3>{}, Constant<1>{}); break;
-      case 10: if constexpr (kTileVectors > 2) run(Constant<5>{}, Constant<0>{}); break;
-      case 11: if constexpr (kTileVectors > 2) run(Constant<4>{}, Constant<1>{}); break;
+    static_assert(kTileVectors <= 5);
+    switch (width) {
+      case 1: run(Constant<1>{}); break;
+      case 2: run(Constant<2>{}); break;
+      case 3: if constexpr (kTileVectors >= 3) run(Constant<3>{}); break;
+      case 4: if constexpr (kTileVectors >= 4) run(Constant<4>{}); break;
+      case 5: if constexpr (kTileVectors >= 5) run(Constant<5>{}); break;
     }
   }
 }
