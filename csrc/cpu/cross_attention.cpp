@@ -44,6 +44,40 @@ Dtype dtype_of(const Tensor& tensor) {
                   "bfloat16 or float16");
 }
 
+// memattn.cross_attention has checked its arguments; who calls the op itself must not read beyond them.
+void check(const Tensor& tensor, const char* name, const std::vector<int64_t>& shape) {
+  std::string got, expected;
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis) got += std::to_string(tensor.size(axis)) + " ";
+  for (const int64_t size : shape) expected += std::to_string(size) + " ";
+  STD_TORCH_CHECK(got == expected, "cross_attention_cpu: ", name, ": got shape ", got,
+                  "expected ", expected);
+}
+
+void check(const Tensor& query, const Tensor& key, const Tensor& value,
+           const std::optional<Tensor>& key_bias, const std::optional<Tensor>& begin_scale) {
+  STD_TORCH_CHECK(query.dim() == 4 && key.dim() == 4,
+                  "cross_attention_cpu: got a query or key without four axes, expected [B, H, L, D]");
+  const int64_t batch = query.size(0), keys = key.size(2), dim = query.size(3);
+  STD_TORCH_CHECK(keys > 0 && dim > 0 && dim % 8 == 0, "cross_attention_cpu: got ", keys,
+                  " keys of dimension ", dim, ", expected a key and a multiple of 8");
+  for (const Tensor* tensor : {&key, &value}) {
+    check(*tensor, tensor == &key ? "key" : "value", {batch, query.size(1), keys, dim});
+    STD_TORCH_CHECK(tensor->scalar_type() == query.scalar_type(),
+                    "cross_attention_cpu: got keys or values of another dtype than the query's");
+  }
+  if (key_bias) check(*key_bias, "key_bias", {batch, keys});
+  if (begin_scale) check(*begin_scale, "begin_scale", {batch});
+}
+
+// Values that Python could not look at, in a graph that torch.compile was making.
+void check_token(const Tensor& token, int64_t batch, int64_t keys) {
+  check(token, "token", {batch});
+  const int64_t* const values = static_cast<const int64_t*>(token.const_data_ptr());
+  for (int64_t b = 0; b < batch; ++b)
+    STD_TORCH_CHECK(0 <= values[b] && values[b] < keys, "token: got ", values[b],
+                    ", expected 0 to ", keys - 1);
+}
+
 // The kernels walk along the last axis one element at a time.
 Tensor walkable(const Tensor& tensor) {
   return tensor.stride(3) == 1 || tensor.size(3) == 1 ? tensor : torch::stable::contiguous(tensor);
@@ -119,10 +153,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
     const Tensor& any_query, const Tensor& any_key, const Tensor& any_value,
     const std::optional<Tensor>& any_key_bias, const std::optional<Tensor>& any_begin_scale,
     const std::optional<Tensor>& any_token, double scale, bool statistics, bool logsumexp) {
+  check(any_query, any_key, any_value, any_key_bias, any_begin_scale);
   const Tensor query = walkable(any_query), key = walkable(any_key), value = walkable(any_value);
   const auto key_bias = contiguous_as(any_key_bias, ScalarType::Float);
   const auto begin_scale = contiguous_as(any_begin_scale, ScalarType::Float);
   const auto token = contiguous_as(any_token, ScalarType::Long);
+  if (token) check_token(*token, query.size(0), key.size(2));
   const Attention attention = attention_of(query, key, value, key_bias, begin_scale, scale);
   const int64_t blocks = (attention.queries + kForwardBlock - 1) / kForwardBlock;
   const int64_t heads = attention.batch * attention.heads;
@@ -165,6 +201,14 @@ std::tuple<Tensor, Tensor, Tensor> cross_attention_backward(
     const Tensor& any_value, const std::optional<Tensor>& any_key_bias,
     const std::optional<Tensor>& any_begin_scale, const Tensor& /*output*/,
     const Tensor& any_logsumexp, double scale) {
+  check(any_query, any_key, any_value, any_key_bias, any_begin_scale);
+  check(any_grad_output, "grad_output",
+        {any_query.size(0), any_query.size(1), any_query.size(2), any_query.size(3)});
+  check(any_logsumexp, "logsumexp", {any_query.size(0), any_query.size(1), any_query.size(2)});
+  STD_TORCH_CHECK(any_grad_output.scalar_type() == any_query.scalar_type() &&
+                      any_logsumexp.scalar_type() == ScalarType::Float,
+                  "cross_attention_cpu: got a grad_output or logsumexp of another dtype, expected ",
+                  "the query's and float32");
   const Tensor query = walkable(any_query), key = walkable(any_key), value = walkable(any_value);
   const Tensor grad_output = walkable(any_grad_output);
   const Tensor logsumexp = torch::stable::contiguous(any_logsumexp);
