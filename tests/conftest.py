@@ -26,15 +26,19 @@ REASONS = {device: _why_not(device) for device in DEVICES}
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test that takes `backend` and `device` once for each pair found here."""
-    if {"backend", "device"} <= set(metafunc.fixturenames):
-        pairs = [
-            pytest.param(backend, device, marks=[pytest.mark.gpu] if device == "cuda" else [])
-            for device in DEVICES
-            for backend, reason in REASONS[device]
-            if reason is None
-        ]
-        metafunc.parametrize(("backend", "device"), pairs)
+    """Run a test that takes `backend` and `device` once for each pair found here.
+
+    One that takes `compiled_backend` is about an op behind `torch.library`: all but the reference.
+    """
+    for argument in ("backend", "compiled_backend"):
+        if {argument, "device"} <= set(metafunc.fixturenames):
+            pairs = [
+                pytest.param(backend, device, marks=[pytest.mark.gpu] if device == "cuda" else [])
+                for device in DEVICES
+                for backend, reason in REASONS[device]
+                if reason is None and (argument, backend) != ("compiled_backend", "reference")
+            ]
+            metafunc.parametrize((argument, "device"), pairs)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"types", "errors", "whole", "_env"}
+BASE = {"types", "errors", "whole", "_env", "_extension"}
 THIRD_PARTY = {
-    "diffusers": {"processors", "recording", "testbed"},
+    "diffusers": {"processors", "recording", "testbed", "benchmarks"},
     "transformers": {"recording", "testbed"},
     "triton": {"kernels.triton"},
     "scipy": {"evaluation"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "benchmarks"},
     "PIL": {"report", "cli", "evaluation", "testbed"},
-    "tqdm": {"cli", "evaluation", "testbed"},
+    "tqdm": {"cli", "evaluation", "testbed", "benchmarks"},
     "numpy": {"evaluation", "report", "cli", "testbed"},
     "safetensors": {"records", "record_files", "testbed"},
+    "pytest": {"cli", "benchmarks"},
 }
 READS_ENVIRONMENT = re.compile(r"\b(environb?|getenvb?)\b")
 ROOT_PACKAGE = ""  # `import memattn` itself: for its version
@@ -26,6 +27,7 @@ ROOT_PACKAGE = ""  # `import memattn` itself: for its version
 ALLOWED = {
     "cli": {
         ROOT_PACKAGE,
+        "benchmarks",
         "report",
         "evaluation",
         "testbed",
@@ -33,6 +35,16 @@ ALLOWED = {
         "recording",
         "records",
         "ops",
+    }
+    | BASE,
+    "benchmarks": {
+        ROOT_PACKAGE,
+        "testbed",
+        "recording",
+        "records",
+        "processors",
+        "ops",
+        "testing",
     }
     | BASE,
     "report": {"evaluation", "testbed", "detectors", "records"} | BASE,
@@ -47,14 +59,15 @@ ALLOWED = {
     "ops": {"kernels"} | BASE,
     "kernels": set(),
     "kernels.reference": {"types", "errors"},
-    "kernels.cpu": {"types", "errors"},
+    "kernels.cpu": {"types", "errors", "_extension"},
     "kernels.triton": {"types", "errors"},
-    "kernels.cuda": {"types", "errors"},
+    "kernels.cuda": {"types", "errors", "_extension"},
     "testing": BASE,
     "types": set(),
     "whole": set(),
     "errors": set(),
     "_env": set(),
+    "_extension": set(),
 }
 
 
@@ -65,6 +78,8 @@ def sources():
             yield path, parts[0]
     for path in sorted(ROOT.glob("kernels/**/*.py")):
         yield path, ".".join(("kernels", path.relative_to(ROOT / "kernels").parts[0]))
+    for path in sorted(ROOT.glob("benchmarks/**/*.py")):
+        yield path, "benchmarks"
 
 
 def imported(path):
@@ -97,7 +112,9 @@ def violations(path, layer):
         if top == "memattn":
             if layer_of(name) not in allowed:
                 yield f"{path.relative_to(ROOT)} imports {name}"
-        elif top in ("", "kernels") or (top in THIRD_PARTY and layer not in THIRD_PARTY[top]):
+        elif top in ("", "kernels", "benchmarks") or (
+            top in THIRD_PARTY and layer not in THIRD_PARTY[top]
+        ):
             yield f"{path.relative_to(ROOT)} imports {name}"
 
 
@@ -117,7 +134,11 @@ def test_imports_go_down_only():
         ("detectors", "import diffusers"),
         ("ops", "from memattn import processors"),
         ("kernels.cpu", "from memattn.kernels.reference import cross_attention"),
+        ("kernels.cpu", "from memattn.ops import dispatch"),
+        ("kernels.reference", "from memattn import _extension"),
         ("cli", "import kernels.reference"),
+        ("cli", "from benchmarks import shapes"),
+        ("ops", "from memattn.benchmarks import shapes"),
         ("detectors", "from ..recording import record"),
         ("detectors", "from .. import recording"),
     ],

@@ -1,5 +1,5 @@
-// What a range of work needs to know, in plain data: it crosses from code compiled for any processor
-// to code compiled for one instruction set.
+// What a range of work needs to know, in plain data: it crosses from code compiled for any
+// processor to code compiled for one instruction set.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,8 @@ struct Attention {
 };
 
 // Query blocks are of a fixed size: their sums, folded in block order, are then the same for every
-// number of threads and for every batch a sample is part of. Both are multiples of every tile height.
+// number of threads and for every batch a sample is part of. Both are multiples of every tile
+// height.
 constexpr int64_t kForwardBlock = 240;
 constexpr int64_t kBackwardBlock = 960;
 
@@ -43,11 +44,11 @@ struct Forward {
   Attention attention;
   const int64_t* token;  // [B], or null
   MutableRows output;
-  float* mass;       // parts [B, H, blocks, statistics_stride], or null; likewise entropy
+  float* mass;  // parts [B, H, blocks, statistics_stride], or null; likewise entropy
   float* entropy;
   int64_t statistics_stride;  // Lk in whole vectors of any width
-  float* token_map;  // [B, H, Lq], or null
-  float* logsumexp;  // [B, H, Lq], or null
+  float* token_map;           // [B, H, Lq], or null
+  float* logsumexp;           // [B, H, Lq], or null
 };
 
 struct Backward {
@@ -55,12 +56,12 @@ struct Backward {
   Rows grad_output;
   const float* logsumexp;  // [B, H, Lq]
   MutableRows grad_query;
-  float* grad_key;    // parts [B, H, blocks, Lk, D]; likewise grad_value
+  float* grad_key;  // parts [B, H, blocks, Lk, D]; likewise grad_value
   float* grad_value;
 };
 
-// One instruction set's code. A unit of work is one query block of one head of one sample; units are
-// numbered in that order, so that a range of them meets each head's keys and values once.
+// One instruction set's code. A unit of work is one query block of one head of one sample; units
+// are numbered in that order, so that a range of them meets each head's keys and values once.
 struct Kernels {
   const char* name;  // as torch.backends.cpu.get_cpu_capability() spells it
   int64_t (*forward_scratch)(const Forward&);  // floats that `forward` wants at `scratch`

@@ -5,8 +5,9 @@
 
 #include "cpu/arguments.h"
 
-// Everything from here on is compiled for these instructions. Nothing that other files share (standard
-// library templates, inline functions) may come below: the linker keeps one copy for all processors.
+// Everything from here on is compiled for these instructions. Nothing that other files share
+// (standard library templates, inline functions) may come below: the linker keeps one copy for all
+// processors.
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else

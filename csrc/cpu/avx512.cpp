@@ -8,10 +8,13 @@
 
 #include "cpu/arguments.h"
 
-// Everything from here on is compiled for these instructions. Nothing that other files share (standard
-// library templates, inline functions) may come below: the linker keeps one copy for all processors.
+// Everything from here on is compiled for these instructions. Nothing that other files share
+// (standard library templates, inline functions) may come below: the linker keeps one copy for all
+// processors.
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(                                                    \
+    __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"))), \
+    apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")
 #endif
@@ -30,9 +33,7 @@ typedef uint16_t SixteenShorts __attribute__((vector_size(32)));
 
 inline __m512 maximum(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }  // b if one is nan
 
-inline __m512 widen(SixteenShorts bits) {
-  return _mm512_cvtph_ps(reinterpret_cast<__m256i>(bits));
-}
+inline __m512 widen(SixteenShorts bits) { return _mm512_cvtph_ps(reinterpret_cast<__m256i>(bits)); }
 
 inline SixteenShorts narrow(__m512 value) {
   return reinterpret_cast<SixteenShorts>(_mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));

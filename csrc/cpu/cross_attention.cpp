@@ -1,5 +1,6 @@
-// The ops memattn::cross_attention_cpu and its backward: arguments in, tensors out, work to threads.
-// Their schemas, fakes and autograd are registered in Python (memattn/ops/torch_library.py).
+// The ops memattn::cross_attention_cpu and its backward: arguments in, tensors out, work to
+// threads. Their schemas, fakes and autograd are registered in Python
+// (memattn/ops/torch_library.py).
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -44,19 +45,22 @@ Dtype dtype_of(const Tensor& tensor) {
                   "bfloat16 or float16");
 }
 
-// memattn.cross_attention has checked its arguments; who calls the op itself must not read beyond them.
+// memattn.cross_attention has checked its arguments; who calls the op itself must not read beyond
+// them.
 void check(const Tensor& tensor, const char* name, const std::vector<int64_t>& shape) {
   std::string got, expected;
-  for (int64_t axis = 0; axis < tensor.dim(); ++axis) got += std::to_string(tensor.size(axis)) + " ";
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis)
+    got += std::to_string(tensor.size(axis)) + " ";
   for (const int64_t size : shape) expected += std::to_string(size) + " ";
-  STD_TORCH_CHECK(got == expected, "cross_attention_cpu: ", name, ": got shape ", got,
-                  "expected ", expected);
+  STD_TORCH_CHECK(got == expected, "cross_attention_cpu: ", name, ": got shape ", got, "expected ",
+                  expected);
 }
 
 void check(const Tensor& query, const Tensor& key, const Tensor& value,
            const std::optional<Tensor>& key_bias, const std::optional<Tensor>& begin_scale) {
-  STD_TORCH_CHECK(query.dim() == 4 && key.dim() == 4,
-                  "cross_attention_cpu: got a query or key without four axes, expected [B, H, L, D]");
+  STD_TORCH_CHECK(
+      query.dim() == 4 && key.dim() == 4,
+      "cross_attention_cpu: got a query or key without four axes, expected [B, H, L, D]");
   const int64_t batch = query.size(0), keys = key.size(2), dim = query.size(3);
   STD_TORCH_CHECK(keys > 0 && dim > 0 && dim % 8 == 0, "cross_attention_cpu: got ", keys,
                   " keys of dimension ", dim, ", expected a key and a multiple of 8");
@@ -107,8 +111,8 @@ MutableRows mutable_rows_of(const Tensor& tensor) {
 
 // [B, H, L, D] with the memory of (B, L, H, D), which output projections read without a copy.
 Tensor empty_heads_last(const Tensor& like) {
-  const Tensor memory = torch::stable::new_empty(
-      like, {like.size(0), like.size(2), like.size(1), like.size(3)});
+  const Tensor memory =
+      torch::stable::new_empty(like, {like.size(0), like.size(2), like.size(1), like.size(3)});
   return torch::stable::transpose(memory, 1, 2);
 }
 
@@ -136,7 +140,8 @@ Attention attention_of(const Tensor& query, const Tensor& key, const Tensor& val
   };
 }
 
-// Add the blocks' sums [heads, blocks, stride] in block order, whoever computed them: [heads, length].
+// Add the blocks' sums [heads, blocks, stride] in block order, whoever computed them: [heads,
+// length].
 void fold(const float* parts, int64_t heads, int64_t blocks, int64_t stride, int64_t length,
           float* total) {
   for (int64_t head = 0; head < heads; ++head) {

@@ -8,7 +8,8 @@
 // and, where the logits of key 0 are multiplied by begin_scale, K and dK of that key are too. dQ is
 // written; dK and dV of a block are sums over its queries, which go to the block's own part.
 
-constexpr int64_t kBackwardStrip = 60;  // queries whose P and dS are kept at a time, a multiple of kTileRows
+constexpr int64_t kBackwardStrip =
+    60;  // queries whose P and dS are kept at a time, a multiple of kTileRows
 
 struct BackwardScratch {
   Head head;
@@ -57,13 +58,14 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
     logsumexp[r] = call.logsumexp[(batch * a.heads + head) * a.queries + first + r];
   }
   const float* const bias = scratch.head.bias;
-  multiply<kTileRows, Columns::kWhole>(query, dim_stride, 1, scratch.head.key_columns, stride, a.dim, stride, [&](int r, int64_t k, Floats sum) {
-                        store(probs + r * stride + k, sum * a.scale + load(bias + k));
-                      });
-  multiply<kTileRows, Columns::kWhole>(grad_output, dim_stride, 1, scratch.value_columns, stride, a.dim, stride,
-                      [&](int r, int64_t k, Floats sum) {
-                        store(grad_scores + r * stride + k, sum);
-                      });
+  multiply<kTileRows, Columns::kWhole>(query, dim_stride, 1, scratch.head.key_columns, stride,
+                                       a.dim, stride, [&](int r, int64_t k, Floats sum) {
+                                         store(probs + r * stride + k,
+                                               sum * a.scale + load(bias + k));
+                                       });
+  multiply<kTileRows, Columns::kWhole>(
+      grad_output, dim_stride, 1, scratch.value_columns, stride, a.dim, stride,
+      [&](int r, int64_t k, Floats sum) { store(grad_scores + r * stride + k, sum); });
   for (int r = 0; r < kTileRows; ++r) {
     float* const p = probs + r * stride;
     float* const grad = grad_scores + r * stride;
@@ -75,7 +77,8 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
       sum += weight;
       weighted_sum += weight * load(grad + k);
     }
-    // One but for the rounding of logsumexp, which all of the row would share; or 0, without any key.
+    // One but for the rounding of logsumexp, which all of the row would share; or 0, without any
+    // key.
     const float total = sum_of_lanes(sum)[0];
     const float inverse = total == 0.0f ? 0.0f : 1.0f / total;
     const float mean = sum_of_lanes(weighted_sum)[0] * inverse;
@@ -85,12 +88,13 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
       store(grad + k, weight * (load(grad + k) - mean) * a.scale);
     }
   }
-  multiply<kTileRows, Columns::kHalf>(grad_scores, stride, 1, scratch.head.key, dim_stride, a.keys, a.dim, [&](int r, int64_t d, auto sum) {
-                        if (r >= rows) return;
-                        constexpr int lanes = sizeof(sum) / sizeof(float);
-                        store<lanes>(row_of<Scalar>(call.grad_query, batch, head, first + r) + d,
-                                     sum);
-                      });
+  multiply<kTileRows, Columns::kHalf>(
+      grad_scores, stride, 1, scratch.head.key, dim_stride, a.keys, a.dim,
+      [&](int r, int64_t d, auto sum) {
+        if (r >= rows) return;
+        constexpr int lanes = sizeof(sum) / sizeof(float);
+        store<lanes>(row_of<Scalar>(call.grad_query, batch, head, first + r) + d, sum);
+      });
 }
 
 // total[k][d] += sum over the strip's rows of left[row][k] right[row][d], for every key.
@@ -105,9 +109,11 @@ inline void add_outer(const Attention& a, const float* left, const float* right,
   };
   int64_t k = 0;
   for (; k + kTileRows <= a.keys; k += kTileRows)
-    multiply<kTileRows, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim, add(k));
+    multiply<kTileRows, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows,
+                                        a.dim, add(k));
   for (; k < a.keys; ++k)
-    multiply<1, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim, add(k));
+    multiply<1, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim,
+                                add(k));
 }
 
 template <typename Scalar>

@@ -1,8 +1,9 @@
 // Forward of one range of query blocks. Included inside an instruction set's namespace.
 //
-// A strip of a few tiles of queries at a time: scores by multiply, softmax in one shot (all keys are
-// there: no running maximum, nothing to rescale), output by multiply. A strip's scores never leave the
-// first-level cache; more tiles share the cost of the statistics' sums, fewer leave room for the keys.
+// A strip of a few tiles of queries at a time: scores by multiply, softmax in one shot (all keys
+// are there: no running maximum, nothing to rescale), output by multiply. A strip's scores never
+// leave the first-level cache; more tiles share the cost of the statistics' sums, fewer leave room
+// for the keys.
 
 constexpr int64_t kStrip = kStripTiles * kTileRows;  // queries taken at a time
 constexpr int64_t kStripPadded = (kStrip + kLanes - 1) / kLanes * kLanes;
@@ -42,15 +43,16 @@ inline void score(const ForwardScratch& scratch, const Attention& a, int64_t til
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const float* const query = scratch.query + tile * kTileRows * padded(a.dim);
     float* const scores = scratch.scores + tile * kTileRows * stride;
-    multiply<kTileRows, Columns::kWhole>(
-        query, padded(a.dim), 1, scratch.head.key_columns, stride, a.dim, stride,
-        [&](int row, int64_t k, Floats sum) {
-          store(scores + row * stride + k, sum * a.scale + load(bias + k));
-        });
+    multiply<kTileRows, Columns::kWhole>(query, padded(a.dim), 1, scratch.head.key_columns, stride,
+                                         a.dim, stride, [&](int row, int64_t k, Floats sum) {
+                                           store(scores + row * stride + k,
+                                                 sum * a.scale + load(bias + k));
+                                         });
   }
 }
 
-// Softmax of each row, all but the division: shifted logits into `scores`, exponentials into `weights`.
+// Softmax of each row, all but the division: shifted logits into `scores`, exponentials into
+// `weights`.
 inline void softmax(const ForwardScratch& scratch, int64_t rows, int64_t stride) {
   for (int64_t row = 0; row < rows; ++row) {
     const float* const scores = scratch.scores + row * stride;
@@ -91,9 +93,9 @@ inline void add_compensated(float* sum, float* lost, Floats value) {
   store(lost, (after - before) - corrected);
 }
 
-// Add p and -p ln p of the strip's rows to their block's columns. With p = w / l and ln p = x - ln l for
-// the shifted logits x, -p ln p = p (ln l - x): logsumexp - logit would lose the digits that a large
-// maximum takes.
+// Add p and -p ln p of the strip's rows to their block's columns. With p = w / l and ln p = x - ln
+// l for the shifted logits x, -p ln p = p (ln l - x): logsumexp - logit would lose the digits that
+// a large maximum takes.
 inline void add_statistics(const ForwardScratch& scratch, int64_t rows, int64_t stride, float* mass,
                            float* entropy) {
   for (int64_t k = 0; k < stride; k += kLanes) {
@@ -114,8 +116,7 @@ void forward_block(const Forward& call, const ForwardScratch& scratch, int64_t b
   const Attention& a = call.attention;
   const int64_t stride = padded(a.keys);
   const int64_t dim_stride = padded(a.dim);
-  const int64_t unit =
-      (batch * a.heads + head) * blocks_of(a.queries, kForwardBlock) + block;
+  const int64_t unit = (batch * a.heads + head) * blocks_of(a.queries, kForwardBlock) + block;
   float* const mass = call.mass ? call.mass + unit * call.statistics_stride : nullptr;
   float* const entropy = call.mass ? call.entropy + unit * call.statistics_stride : nullptr;
   if (mass) {
@@ -150,14 +151,14 @@ void forward_block(const Forward& call, const ForwardScratch& scratch, int64_t b
         call.logsumexp[row_number + row] = scratch.maximum[row] + scratch.log_sum[row];
     }
     for (int64_t tile = 0; tile < rows; tile += kTileRows) {
-      multiply<kTileRows, Columns::kHalf>(scratch.weights + tile * stride, stride, 1, scratch.head.value,
-                          dim_stride, a.keys, a.dim, [&](int row, int64_t d, auto sum) {
-                            if (tile + row >= rows) return;
-                            constexpr int lanes = sizeof(sum) / sizeof(float);
-                            store<lanes>(row_of<Scalar>(call.output, batch, head,
-                                                        first + tile + row) + d,
-                                         sum * scratch.inverse[tile + row]);
-                          });
+      multiply<kTileRows, Columns::kHalf>(
+          scratch.weights + tile * stride, stride, 1, scratch.head.value, dim_stride, a.keys, a.dim,
+          [&](int row, int64_t d, auto sum) {
+            if (tile + row >= rows) return;
+            constexpr int lanes = sizeof(sum) / sizeof(float);
+            store<lanes>(row_of<Scalar>(call.output, batch, head, first + tile + row) + d,
+                         sum * scratch.inverse[tile + row]);
+          });
     }
   }
 }

@@ -1,8 +1,8 @@
 // One head's keys and values, packed once for all its queries. Included inside an instruction set's
 // namespace.
 //
-// All in floats: keys and values as they come, [Lk, D], and the keys again as [D, Lk] with Lk padded to
-// whole vectors, so that a row of scores is a row of vectors.
+// All in floats: keys and values as they come, [Lk, D], and the keys again as [D, Lk] with Lk
+// padded to whole vectors, so that a row of scores is a row of vectors.
 
 template <typename Scalar>
 inline const Scalar* row_of(const Rows& rows, int64_t batch, int64_t head, int64_t row) {
@@ -29,8 +29,8 @@ inline void pack_row(float* to, const Scalar* from, int64_t dim, float factor) {
     store<kHalfLanes>(to + d, load<kHalfLanes>(from + d) * factor);
 }
 
-// [rows, columns] with `stride` between rows -> [columns, padded(rows)], zeros in the padding. Columns
-// beyond the last are read and written up to the next whole vector.
+// [rows, columns] with `stride` between rows -> [columns, padded(rows)], zeros in the padding.
+// Columns beyond the last are read and written up to the next whole vector.
 inline void pack_transposed(float* to, const float* from, int64_t rows, int64_t columns,
                             int64_t stride) {
   const int64_t to_stride = padded(rows);
@@ -48,10 +48,10 @@ inline void pack_transposed(float* to, const float* from, int64_t rows, int64_t 
 
 // What both directions keep of the head they are at.
 struct Head {
-  float* key;         // [Lk, padded D], key 0 times begin_scale
-  float* key_columns; // [padded D, padded Lk]
-  float* value;       // [Lk, padded D]
-  float* bias;        // [padded Lk], minus infinity in the padding
+  float* key;          // [Lk, padded D], key 0 times begin_scale
+  float* key_columns;  // [padded D, padded Lk]
+  float* value;        // [Lk, padded D]
+  float* bias;         // [padded Lk], minus infinity in the padding
 
   static int64_t size(const Attention& a) {
     return 2 * a.keys * padded(a.dim) + padded(a.dim) * padded(a.keys) + padded(a.keys);

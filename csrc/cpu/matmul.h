@@ -2,9 +2,9 @@
 //
 //     sum[r][c] = sum over i < depth of a[r * a_row + i * a_step] * b[i * b_row + c]
 //
-// for kTileRows rows and as many columns as registers hold; `sink(row, column, lanes)` receives what
-// one vector of a row adds up to. Rows of `b` are vectors, elements of `a` are broadcast. Sums of more
-// than kDepth terms are sums of parts, which lose fewer digits.
+// for kTileRows rows and as many columns as registers hold; `sink(row, column, lanes)` receives
+// what one vector of a row adds up to. Rows of `b` are vectors, elements of `a` are broadcast. Sums
+// of more than kDepth terms are sums of parts, which lose fewer digits.
 
 template <int number>
 struct Constant {
@@ -90,9 +90,15 @@ inline void multiply(const float* a, int64_t a_row, int64_t a_step, const float*
     switch (width) {
       case 1: run(Constant<1>{}); break;
       case 2: run(Constant<2>{}); break;
-      case 3: if constexpr (kTileVectors >= 3) run(Constant<3>{}); break;
-      case 4: if constexpr (kTileVectors >= 4) run(Constant<4>{}); break;
-      case 5: if constexpr (kTileVectors >= 5) run(Constant<5>{}); break;
+      case 3:
+        if constexpr (kTileVectors >= 3) run(Constant<3>{});
+        break;
+      case 4:
+        if constexpr (kTileVectors >= 4) run(Constant<4>{});
+        break;
+      case 5:
+        if constexpr (kTileVectors >= 5) run(Constant<5>{});
+        break;
     }
   }
 }

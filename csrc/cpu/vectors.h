@@ -33,8 +33,8 @@ template <int lanes = kLanes>
 inline typename Vector<lanes>::Floats load(const BFloat16* from) {
   using V = Vector<lanes>;
   const typename V::Shorts bits = *reinterpret_cast<const typename V::LooseShorts*>(from);
-  return reinterpret_cast<typename V::Floats>(
-      __builtin_convertvector(bits, typename V::Words) << 16);
+  return reinterpret_cast<typename V::Floats>(__builtin_convertvector(bits, typename V::Words)
+                                              << 16);
 }
 
 template <int lanes = kLanes>
@@ -120,11 +120,11 @@ inline void transpose(Floats (&square)[kLanes]) {
 // removed key, whose shifted logit is clamped to it, receives no attention at all.
 constexpr float kLowest = -88.0f;
 
-// e^x for x from kLowest to 88; 0 at kLowest, 1 at 0, nan at nan; elsewhere off by at most one part in
-// ten million.
+// e^x for x from kLowest to 88; 0 at kLowest, 1 at 0, nan at nan; elsewhere off by at most one part
+// in ten million.
 //
-// 2^n e^r with n = round(x log2 e) and r = x - n ln 2. The polynomial in r is the minimax one of relative
-// error (3e-9) among those of degree 6 that begin with 1 + r.
+// 2^n e^r with n = round(x log2 e) and r = x - n ln 2. The polynomial in r is the minimax one of
+// relative error (3e-9) among those of degree 6 that begin with 1 + r.
 inline Floats exponential(Floats x) {
   constexpr float kLog2E = 1.44269504088896341f;
   // ln 2 in two parts, the first so short that n times it is exact.
@@ -147,8 +147,8 @@ inline Floats exponential(Floats x) {
 
 // ln x for x from 1; 0 at 1, nan at nan; off by at most one part in ten million.
 //
-// k ln 2 + ln m with x = 2^k m and m between the roots of 1/2 and 2. With f = m - 1, ln m = f - f^2 / 2 +
-// f^3 P(f), where P, of degree 7, is minimax in the relative error of the whole (6e-9).
+// k ln 2 + ln m with x = 2^k m and m between the roots of 1/2 and 2. With f = m - 1, ln m = f - f^2
+// / 2 + f^3 P(f), where P, of degree 7, is minimax in the relative error of the whole (6e-9).
 inline Floats logarithm(Floats x) {
   using Ints = Vector<kLanes>::Ints;
   constexpr int32_t kRootOfHalf = 0x3F3504F3;

@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     print()
     print(table(["device", "kernels", "cross_attention, float32, 77 tokens"], _backends()))
     print()
+    print(f"cpu kernels: {_cpu_kernels()}")
     print(f"testbed: {_testbed()}")
 
 
@@ -61,6 +62,19 @@ def _backends() -> list[list[str]]:
         for backend, reason in memattn.explain(query, key, key):
             rows.append([device, backend, reason or "can run"])
     return rows
+
+
+def _cpu_kernels() -> str:
+    """The instruction set they run with and where their library lies, or why there is none."""
+    import torch
+
+    from memattn import _extension
+
+    try:
+        _extension.load("cpu")
+    except ImportError as error:
+        return str(error)
+    return f"{torch.ops.memattn.cpu_capability()}, {_extension.path('cpu')}"
 
 
 def _testbed() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import memattn
-from memattn.cli import calibrate, demo, detect, info, methods, testbed
+from memattn.cli import bench, calibrate, demo, detect, info, methods, testbed
 from memattn.errors import MemattnError
 
 _FAILED = 2
@@ -23,6 +23,7 @@ COMMANDS: dict[str, ModuleType] = {
     "methods": methods,
     "info": info,
     "testbed": testbed,
+    "bench": bench,
 }
 
 

@@ -36,7 +36,8 @@ def cross_attention(
         token: Also return this key's attention column as a map [B], int64.
         scale: Multiplies the logits; D ** -0.5 by default.
         statistics: False for plain attention.
-        backend: "auto" takes the first backend that can run this call; a named one runs or raises.
+        backend: "auto" takes the first backend that can run this call, but leaves attention without
+            statistics to torch where torch is faster; a named backend runs or raises.
 
     Returns:
         The output [B, H, Lq, D] and what was asked for beside it; the rest is None.

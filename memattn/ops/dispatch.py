@@ -19,9 +19,10 @@ BACKENDS = ("cuda", "triton", "cpu", "reference")  # in order of preference
 
 
 class _Arm(NamedTuple):
-    """One backend's two functions; without `forward`, `why_not` says why."""
+    """One backend's functions; without `forward`, `why_not` says why."""
 
     why_not: Callable[[CrossAttentionRequest], str | None]
+    beats_torch: Callable[[CrossAttentionRequest], bool]
     forward: Callable[[CrossAttentionRequest], CrossAttentionResult] | None
 
 
@@ -30,10 +31,10 @@ _loading = threading.Lock()
 
 
 def run(request: CrossAttentionRequest, backend: str) -> CrossAttentionResult:
-    """Run a checked request on the named backend, or on the first that can."""
+    """Run a checked request on the named backend, or on the one that `auto` chooses."""
     name = _env.BACKEND if backend == "auto" else backend
     if name == "auto":
-        name = next(name for name in BACKENDS if _why_not(name, request) is None)
+        name = next(name for name in BACKENDS if _is_chosen(name, request))
     elif name not in BACKENDS:
         source = "MEMATTN_BACKEND" if backend == "auto" else "backend"
         choices = ", ".join(("auto", *BACKENDS))
@@ -90,6 +91,15 @@ def explain(
     return tuple((name, _why_not(name, request)) for name in BACKENDS)
 
 
+def _is_chosen(backend: str, request: CrossAttentionRequest) -> bool:
+    """Whether a backend can run a request and, if torch's own attention can too, is faster."""
+    if _why_not(backend, request) is not None:
+        return False
+    if request.statistics or request.token is not None or request.begin_scale is not None:
+        return True
+    return _arms[backend].beats_torch(request)
+
+
 def _why_not(backend: str, request: CrossAttentionRequest) -> str | None:
     _load(backend)
     return _arms[backend].why_not(request)
@@ -112,7 +122,7 @@ def _loaded(backend: str) -> _Arm:
         return _unavailable(f"this installation of memattn has no {backend} kernels")
     if backend == "reference":
         module = importlib.import_module(f"{package}.cross_attention")
-        return _Arm(module.why_not, module.forward)
+        return _Arm(module.why_not, lambda request: True, module.forward)  # it calls torch's own
     op = torch_library.register(backend)
     try:
         module = importlib.import_module(f"{package}.cross_attention")
@@ -120,8 +130,12 @@ def _loaded(backend: str) -> _Arm:
         if (error.name or "").split(".")[0] == "memattn":
             raise  # a broken memattn is not a missing optional package
         return _unavailable(f"its kernels could not be imported ({error})")
-    return _Arm(lambda request: op.why_not(request) or module.why_not(request), op.forward)
+    return _Arm(
+        lambda request: op.why_not(request) or module.why_not(request),
+        module.beats_torch,
+        op.forward,
+    )
 
 
 def _unavailable(reason: str) -> _Arm:
-    return _Arm(lambda request: reason, None)
+    return _Arm(lambda request: reason, lambda request: False, None)

@@ -63,6 +63,9 @@ def forward(query, key, value, key_bias, begin_scale, token, scale, statistics, 
 
 def why_not(request):
     return "statistics: got True, expected False" if request.statistics else None
+
+def beats_torch(request):
+    return request.key.shape[2] < 9
 """,
     "triton": "import a_package_that_is_not_installed",
 }
@@ -74,6 +77,12 @@ for name, reason in memattn.explain(query, key, key):
     print(name, "|", reason)
 print(float(memattn.cross_attention(query, key, key).output.mean()))
 print(float(memattn.cross_attention(query, key, key, statistics=False).output.mean()))
+many = torch.ones(1, 1, 9, 8)
+plain = {{"statistics": False}}
+print(float(memattn.cross_attention(query, many, many, **plain).output.mean()))
+print(float(memattn.cross_attention(query, many, many, **plain, backend="cpu").output.mean()))
+plain["begin_scale"] = torch.ones(1)
+print(float(memattn.cross_attention(query, many, many, **plain).output.mean()))
 """
 
 
@@ -94,6 +103,9 @@ def test_a_backend_is_one_new_file_and_a_missing_package_is_a_reason(tmp_path):
         "reference | None",
         "1.0",  # auto went on to the reference
         "2.0",  # auto took the new backend
+        "1.0",  # auto left it to torch's own attention, which is faster
+        "2.0",  # a named backend runs
+        "2.0",  # torch's own attention has no begin_scale
     ]
 
 

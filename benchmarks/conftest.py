@@ -1,0 +1,132 @@
+"""The fixture that owns correct timing, and what every benchmark is told about itself."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import pytest
+import torch
+
+from memattn.benchmarks.cases import Case, cases
+from memattn.benchmarks.limits import copy_bandwidth, floor_seconds
+from memattn.benchmarks.machine import facts
+from memattn.benchmarks.measurement import measure
+from memattn.benchmarks.providers import Provider, providers
+from memattn.benchmarks.turns import Playback
+from memattn.benchmarks.verification import Unavailable
+
+_PLAYBACK = Playback()
+_SELECTED: pytest.StashKey[dict[Case, list[Provider]]] = pytest.StashKey()
+
+
+class _Benchmark(Protocol):
+    """What is used here of pytest-benchmark's untyped fixture."""
+
+    group: str
+    extra_info: dict[str, object]
+
+    def pedantic(self, target: Callable[[], object], *, rounds: int) -> object: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which cases are timed, and where."""
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    group = parser.getgroup("memattn")
+    group.addoption("--device", choices=("cpu", "cuda"), default=default)
+    group.addoption("--every", action="store_true", help="also what takes long")
+    group.addoption("--only", default="", metavar="NAME", help="shapes whose name contains this")
+    group.addoption("--backend", metavar="NAME", help="of memattn's backends only this one")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a benchmark that takes `case` and `provider` once for each pair, case by case."""
+    if not {"case", "provider"} <= set(metafunc.fixturenames):
+        return
+    option = metafunc.config.getoption
+    pairs = [
+        pytest.param(
+            case,
+            provider,
+            id=f"{case.name}-{provider.name}",
+            marks=pytest.mark.benchmark(group=case.name, timer=_PLAYBACK.now, min_rounds=1),
+        )
+        for case in cases(option("device"), every=option("every"), only=option("only"))
+        for provider in providers(case, option("backend"))
+    ]
+    metafunc.parametrize(("case", "provider"), pairs)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which providers of each case are timed, once -k and the like have chosen."""
+    selected: dict[Case, list[Provider]] = defaultdict(list)
+    for item in session.items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if {"case", "provider"} <= set(parameters):
+            selected[parameters["case"]].append(parameters["provider"])
+    session.config.stash[_SELECTED] = selected
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, object]
+) -> None:
+    """Add to pytest-benchmark's facts about the machine those that matter here."""
+    machine_info["memattn"] = facts(config.getoption("device"))
+
+
+@pytest.fixture(scope="session")
+def _outcomes() -> dict[Case, Mapping[str, list[list[float]] | Exception]]:
+    """What was measured of each case, all of its providers at once."""
+    return {}
+
+
+@pytest.fixture
+def timed(
+    benchmark: _Benchmark, request: pytest.FixtureRequest, _outcomes: dict[Case, Any]
+) -> Callable[[Case, Provider], None]:
+    """Times a provider on a case, in turns with all others of the case, if its result is right.
+
+    Fixed inputs, laid out as a processor passes them; inference mode; warmed up; a GPU is waited
+    for inside each timed call; no garbage collection. The first provider of a case that is asked
+    for has all of them timed.
+    """
+
+    def run(case: Case, provider: Provider) -> None:
+        if case not in _outcomes:
+            # Before the first time is taken: a limit measured in between would heat the machine.
+            floor_seconds(case)
+            _outcomes[case] = measure(case, request.config.stash[_SELECTED][case])
+        outcome = _outcomes[case][provider.name]
+        if isinstance(outcome, Unavailable):
+            pytest.skip(str(outcome))
+        if isinstance(outcome, Exception):
+            raise outcome
+        rounds = [seconds for turn in outcome for seconds in turn]
+        _PLAYBACK.load(rounds)
+        benchmark.extra_info.update(_extra_info(case, provider, outcome))
+        benchmark.pedantic(_PLAYBACK.next_round, rounds=len(rounds))
+
+    return run
+
+
+def _extra_info(case: Case, provider: Provider, turns: list[list[float]]) -> dict[str, object]:
+    """What tables and figures need to know of one benchmark."""
+    shape = case.shape
+    moved = shape.bytes(case.dtype)
+    median = statistics.median(seconds for turn in turns for seconds in turn)
+    return {
+        "kind": "kernel",
+        "provider": provider.name,
+        "gives": provider.kind,
+        "dtype": case.dtype_name,
+        "device": case.device,
+        **{name: value for name, value in shape._asdict().items() if name != "name"},
+        "shape": shape.name,
+        "bytes": moved,
+        "flops": shape.flops,
+        "gigaflops": shape.flops / median / 1e9,
+        "gigabytes_per_second": moved / median / 1e9,
+        "copy_gigabytes_per_second": copy_bandwidth(case.device) / 1e9,
+        "floor_us": floor_seconds(case) * 1e6,
+        "turns_us": [statistics.median(turn) * 1e6 for turn in turns],
+    }

@@ -1,0 +1,170 @@
+"""Who is timed: memattn's backends, plain attention, and what users do today for the statistics.
+
+Every provider is asked for what a processor needs next: the output as (B, Lq, H * D), which the
+output projection reads. Whoever writes another layout pays for the copy, as in a pipeline.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import memattn
+from memattn.benchmarks.cases import Case
+from memattn.types import Backend
+
+# The first two are memattn's, the others its rivals: attention alone, and attention with token mass
+# and token entropy.
+Kind = Literal["with statistics", "without statistics", "plain", "sums"]
+
+
+class Attended(NamedTuple):
+    """What one call gives.
+
+    Attributes:
+        output: [B, Lq, H * D].
+        token_mass: [B, H, Lk], or None without statistics.
+        token_entropy: [B, H, Lk], or None without statistics.
+    """
+
+    output: Tensor
+    token_mass: Tensor | None = None
+    token_entropy: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One way to compute a case.
+
+    Attributes:
+        name: As it stands in tables.
+        kind: What it gives, and whose it is.
+        call: Takes query, key and value.
+        sdpa_backend: The one kernel that torch may use, or None for torch's own choice.
+    """
+
+    name: str
+    kind: Kind
+    call: Callable[[Tensor, Tensor, Tensor], Attended]
+    sdpa_backend: SDPBackend | None = None
+
+    def chosen(self) -> contextlib.AbstractContextManager[None]:
+        """Holds torch to the provider's kernel. Entered outside the timed call."""
+        if self.sdpa_backend is None:
+            return contextlib.nullcontext()
+        held: contextlib.AbstractContextManager[None] = sdpa_kernel(self.sdpa_backend)
+        return held
+
+
+def _for_projection(output: Tensor) -> Tensor:
+    """Attention output [B, H, Lq, D] as (B, Lq, H * D): a view if it was laid out for that."""
+    return output.transpose(1, 2).flatten(2)
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor) -> Attended:
+    return Attended(_for_projection(F.scaled_dot_product_attention(query, key, value)))
+
+
+def _probabilities(query: Tensor, key: Tensor) -> Tensor:
+    """The whole softmax [B, H, Lq, Lk]; the queries are scaled, which are fewer than the scores."""
+    scores: Tensor = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
+    return scores.softmax(dim=3)
+
+
+def _sums(probs: Tensor) -> tuple[Tensor, Tensor]:
+    """Token mass and token entropy [B, H, Lk] in float32."""
+    mass = probs.sum(dim=2, dtype=torch.float32)
+    return mass, torch.special.entr(probs).sum(dim=2, dtype=torch.float32)
+
+
+def _eager(query: Tensor, key: Tensor, value: Tensor) -> Attended:
+    return Attended(_for_projection(_probabilities(query, key) @ value))
+
+
+def _eager_with_sums(query: Tensor, key: Tensor, value: Tensor) -> Attended:
+    probs = _probabilities(query, key)
+    return Attended(_for_projection(probs @ value), *_sums(probs))
+
+
+def _sdpa_with_sums(query: Tensor, key: Tensor, value: Tensor) -> Attended:
+    output = F.scaled_dot_product_attention(query, key, value)
+    return Attended(_for_projection(output), *_sums(_probabilities(query, key)))
+
+
+SDPA = Provider("sdpa", "plain", _sdpa)
+_KERNELS = {
+    "cpu": (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH),
+    "cuda": (
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ),
+}
+_EAGER = Provider("eager", "plain", _eager)
+SUMS = (
+    Provider("sdpa_with_sums", "sums", _sdpa_with_sums),
+    Provider("eager_with_sums", "sums", _eager_with_sums),
+)
+
+
+def plain_attention(device: str) -> tuple[Provider, ...]:
+    """Torch's default choice, each of its kernels by itself, and two products with a softmax."""
+    kernels = tuple(
+        Provider("sdpa_" + backend.name.removesuffix("_ATTENTION").lower(), "plain", _sdpa, backend)
+        for backend in _KERNELS[device]
+    )
+    return (SDPA, *kernels, _EAGER)
+
+
+def with_statistics(backend: str) -> Provider:
+    """The public op on one backend, with statistics."""
+    name = cast(Backend, backend)
+
+    def call(query: Tensor, key: Tensor, value: Tensor) -> Attended:
+        result = memattn.cross_attention(query, key, value, backend=name)
+        return Attended(_for_projection(result.output), result.token_mass, result.token_entropy)
+
+    return Provider(f"memattn_{backend}", "with statistics", call)
+
+
+def without_statistics(backend: str) -> Provider:
+    """The public op on one backend, without statistics."""
+    name = cast(Backend, backend)
+
+    def call(query: Tensor, key: Tensor, value: Tensor) -> Attended:
+        result = memattn.cross_attention(query, key, value, statistics=False, backend=name)
+        return Attended(_for_projection(result.output))
+
+    return Provider(f"memattn_{backend}_plain", "without statistics", call)
+
+
+def backends(case: Case) -> dict[str, str | None]:
+    """What `memattn.explain` says of a case: by backend, why it cannot run it, or None."""
+    shape = case.shape
+
+    def empty(length: int) -> Tensor:
+        size = (shape.batch, length, shape.heads, shape.dim)
+        return torch.empty(size, dtype=case.dtype, device=case.device).transpose(1, 2)
+
+    keys = empty(shape.keys)
+    return dict(memattn.explain(empty(shape.queries), keys, keys))
+
+
+def providers(case: Case, backend: str | None = None) -> list[Provider]:
+    """Everybody for a case: memattn's backends that can run it, and their rivals.
+
+    Args:
+        case: What is to be computed.
+        backend: Of memattn's backends only this one.
+    """
+    able = [name for name, reason in backends(case).items() if reason is None]
+    if backend is not None:
+        able = [name for name in able if name == backend]
+    ours = [make(name) for name in able for make in (with_statistics, without_statistics)]
+    return [*ours, *plain_attention(case.device), *SUMS]

@@ -1,0 +1,155 @@
+"""A run's results: read from pytest-benchmark's file, kept in one small enough to commit."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memattn.benchmarks.providers import Kind
+from memattn.errors import InputError
+from memattn.whole import whole_file
+
+
+class Timing(NamedTuple):
+    """One provider's times on one case.
+
+    Attributes:
+        shape: The layer's name.
+        keys: Lk.
+        bytes: Query, key, value and output, each once.
+        dtype: "fp32", "bf16" or "fp16".
+        provider: The provider's name.
+        gives: What the provider gives, and whose it is.
+        floor_us: The least time the case can take on the machine.
+        median_us: Median of all rounds.
+        iqr_us: Their inter-quartile range.
+        rounds: How many there were.
+        turns_us: Median of each turn; turns of one case belong together across providers.
+    """
+
+    shape: str
+    keys: int
+    bytes: int
+    dtype: str
+    provider: str
+    gives: Kind
+    floor_us: float
+    median_us: float
+    iqr_us: float
+    rounds: int
+    turns_us: tuple[float, ...]
+
+
+class PairedRatio(NamedTuple):
+    """A denoiser, or a part of it, recorded against stock: a ratio from paired calls.
+
+    Attributes:
+        denoiser: Which denoiser.
+        what: The part that was timed.
+        dtype: The denoiser's dtype.
+        ratio: Median of the pairs' ratios.
+        ratio_low: Lower end of its 95 % interval.
+        ratio_high: Upper end.
+        pairs: How many pairs.
+        stock_seconds: Median of the stock calls.
+        extra_peak_bytes: Memory that the recorded run used beyond the stock one at its peak, or
+            None where it was not measured.
+        record_bytes: Memory that the record holds, or None.
+    """
+
+    denoiser: str
+    what: str
+    dtype: str
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    pairs: int
+    stock_seconds: float
+    extra_peak_bytes: int | None = None
+    record_bytes: int | None = None
+
+
+class Results(NamedTuple):
+    """One run on one machine: kernels or paired ratios, the other is empty.
+
+    Attributes:
+        date: Day, as in "2026-11-22".
+        machine: Facts of `memattn.benchmarks.machine`.
+        timings: Of the kernels' run.
+        paired: Of the recording's run.
+    """
+
+    date: str
+    machine: Mapping[str, Any]
+    timings: tuple[Timing, ...]
+    paired: tuple[PairedRatio, ...]
+
+
+def from_pytest_benchmark(path: Path) -> Results:
+    """Read what `pytest --benchmark-json` wrote; benchmarks of other suites are left out."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    timings, paired = [], []
+    for benchmark in document["benchmarks"]:
+        told, stats = benchmark["extra_info"], benchmark["stats"]
+        if told.get("kind") == "kernel":
+            measured = {
+                "median_us": stats["median"] * 1e6,
+                "iqr_us": stats["iqr"] * 1e6,
+                "rounds": stats["rounds"],
+            }
+            timings.append(_timing({**told, **measured}))
+        elif told.get("kind") == "paired":
+            paired.append(_paired(told))
+    machine = document["machine_info"]["memattn"]
+    return Results(document["datetime"][:10], machine, tuple(timings), tuple(paired))
+
+
+def save(results: Results, path: Path) -> None:
+    """Write results to a JSON file, one timing a line so that a diff can be read."""
+    found: list[Timing] | list[PairedRatio] = list(results.timings) or list(results.paired)
+    lines = [
+        json.dumps({name: _short(value) for name, value in row._asdict().items()}) for row in found
+    ]
+    kind = "timings" if results.timings else "paired"
+    head = json.dumps({"date": results.date, "machine": dict(results.machine)}, indent=1)
+    rows = ",\n  ".join(lines)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as fresh:
+        fresh.write_text(f'{head[:-2]},\n "{kind}": [\n  {rows}\n ]\n}}\n', encoding="utf-8")
+
+
+def load(path: Path) -> Results:
+    """Read a file that `save` wrote.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return Results(
+            document["date"],
+            document["machine"],
+            tuple(_timing(row) for row in document.get("timings", ())),
+            tuple(_paired(row) for row in document.get("paired", ())),
+        )
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"got {path}, expected a file that `memattn bench --save` wrote ({error})."
+        ) from error
+
+
+def _timing(row: Mapping[str, Any]) -> Timing:
+    chosen = {name: row[name] for name in Timing._fields}
+    return Timing(**{**chosen, "turns_us": tuple(row["turns_us"])})
+
+
+def _paired(row: Mapping[str, Any]) -> PairedRatio:
+    filled: dict[str, Any] = {**PairedRatio._field_defaults, **row}
+    return PairedRatio(**{name: filled[name] for name in PairedRatio._fields})
+
+
+def _short(value: object) -> object:
+    """Floats with five significant digits: times are not reproducible further."""
+    if isinstance(value, tuple):
+        return [_short(each) for each in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value

@@ -1,0 +1,70 @@
+"""Runs the suite in a process of its own and reads what it found."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from memattn.benchmarks.results import Results, from_pytest_benchmark
+from memattn.errors import InputError, MemattnError
+
+_HERE = Path(__file__).parent
+KERNELS, RECORDING = "bench_cross_attention.py", "bench_recording.py"
+_PLUGIN = "pytest_benchmark"
+
+
+def check_installed() -> None:
+    """Refuse, in one sentence, where pytest-benchmark is missing."""
+    if importlib.util.find_spec(_PLUGIN) is None:
+        raise InputError(
+            "the benchmarks run in pytest-benchmark, which is not installed here: "
+            "pip install 'memattn[bench]'."
+        )
+
+
+def run(suite: str, options: Sequence[str]) -> Results:
+    """Time one suite, with a progress bar on stderr.
+
+    Args:
+        suite: `KERNELS` or `RECORDING`.
+        options: Options of the suite's conftest.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        MemattnError: If a benchmark failed, or all were skipped; the message ends in pytest's lines
+            about it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "benchmarks.json"
+        done = subprocess.run(
+            [
+                *(sys.executable, "-P", "-m", "pytest", str(_HERE / suite), *options),
+                # No settings of a project that happens to lie around, and nothing left behind.
+                *("-c", os.devnull, "--rootdir", str(_HERE), "-p", "no:cacheprovider"),
+                *("--import-mode=importlib", "-vv", "-rfEs", "--capture=no"),
+                *("-p", "memattn.benchmarks.progress"),
+                *("--benchmark-quiet", f"--benchmark-json={written}"),
+                f"--benchmark-storage={folder}",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise MemattnError(f"the benchmarks failed: {_failures(done.stdout)}")
+        results = from_pytest_benchmark(written)
+        if not (results.timings or results.paired):
+            raise MemattnError(f"nothing was timed: {_failures(done.stdout)}")
+        return results
+
+
+def _failures(output: str) -> str:
+    """The lines of pytest's summary about failures and skips, or the end of what it wrote."""
+    lines = output.strip().splitlines()
+    found = [line for line in lines if line.startswith(("FAILED", "ERROR", "SKIPPED"))]
+    return "\n".join(found or lines[-3:])

@@ -1,0 +1,28 @@
+"""Where the compiled libraries lie, and loading one."""
+
+from pathlib import Path
+
+import torch
+
+
+def path(name: str) -> Path:
+    """Where an installation keeps library `name`, if it has it."""
+    return Path(__file__).with_name(f"_{name}.abi3.so")
+
+
+def load(name: str) -> None:
+    """Load library `name`, once however often it is asked for; torch then knows its ops.
+
+    Raises:
+        ImportError: If it was not compiled, or the system's loader refuses it.
+    """
+    library = path(name)
+    if not library.exists():
+        raise ImportError(
+            f"this installation has no compiled {name} library: run `pip install "
+            "--no-build-isolation .` where torch and a compiler for C++20 are"
+        )
+    try:
+        torch.ops.load_library(library)
+    except OSError as error:
+        raise ImportError(str(error.__cause__ or error)) from error

@@ -1,0 +1,231 @@
+import importlib.util
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from memattn.benchmarks import busy, session
+from memattn.benchmarks.cases import Case
+from memattn.benchmarks.providers import providers
+from memattn.benchmarks.results import load, save
+from memattn.benchmarks.shapes import SHAPES
+from memattn.cli.main import main
+from memattn.ops.dispatch import BACKENDS
+from tests.benchmarks.runs import case, kernels, recording
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    monkeypatch.setattr(busy, "why_busy", lambda device: None)
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    """A run that comes to timing has failed the test."""
+
+    def run(suite, options):
+        raise AssertionError(f"{suite} was run with {options}")
+
+    monkeypatch.setattr(session, "run", run)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "saved.json"
+    save(kernels(case("sd14_64x64", "fp32", ours=(6.0,) * 3)), path)
+    return path
+
+
+@pytest.mark.slow
+def test_a_small_layer_is_timed_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k fp32")
+    program = "import sys; from memattn.cli.main import main; sys.exit(main())"
+    arguments = ["bench", "--only", "sd14_8x8", "--device", "cpu", "--anyway", "--save", tmp_path]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "100%" in done.stderr
+    (path,) = tmp_path.glob("*/*.json")
+    assert path.name.endswith("-sd14_8x8.json")
+    assert path.parent.name.startswith("cpu-")
+    results = load(path)
+    assert {(timing.shape, timing.dtype) for timing in results.timings} == {("sd14_8x8", "fp32")}
+    names = [timing.provider for timing in results.timings]
+    (eight_by_eight,) = (shape for shape in SHAPES if shape.name == "sd14_8x8")
+    assert names == [each.name for each in providers(Case(eight_by_eight, "fp32", "cpu"))]
+    assert all(len(timing.turns_us) == 7 and timing.floor_us > 0 for timing in results.timings)
+    assert "scaled_dot_product_attention, 77 tokens" in done.stdout
+    assert max(map(len, done.stdout.splitlines()[:-1])) <= 100
+    assert [p.name for p in tmp_path.iterdir()] == [path.parent.name]  # nothing else is left
+
+
+WRONG = """
+from memattn.benchmarks import providers
+
+def wrong(query, key, value):
+    answer = sdpa(query, key, value)
+    return answer._replace(output=answer.output + 0.001)
+
+sdpa = providers.SDPA.call
+providers.SUMS += (providers.Provider("planted", "plain", wrong),)
+"""
+
+
+@pytest.mark.slow
+def test_a_wrong_provider_ends_the_run_before_anything_is_judged(
+    tmp_path, monkeypatch, capsys, idle
+):
+    (tmp_path / "planted.py").write_text(WRONG)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p planted -k 'fp32 and (planted or math)'")
+    out = tmp_path / "results"
+    arguments = ["bench", "--only", "sd14_8x8", "--device", "cpu", "--save", str(out)]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "memattn bench: the benchmarks failed: FAILED " in error
+    assert "test_cross_attention[sd14_8x8-fp32-planted] - AssertionError: planted, output" in error
+    assert "sdpa_math" not in error
+    assert not out.exists()
+
+
+def test_a_busy_machine_is_refused(tmp_path, monkeypatch, capsys, untimed):
+    monkeypatch.setattr(busy, "why_busy", lambda device: "other processes used 1.9 of its 2 cores")
+    assert main(["bench", "--save", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == (
+        "memattn bench: this machine is busy: other processes used 1.9 of its 2 cores, and times "
+        "would be theirs as well; wait, or time all the same with --anyway.\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_anyway_times_without_asking(monkeypatch, capsys):
+    run = kernels(case("sd14_64x64", "fp32", ours=(6.0,) * 3))
+    monkeypatch.setattr(busy, "why_busy", lambda device: pytest.fail("was asked"))
+    monkeypatch.setattr(session, "run", lambda suite, options: run)
+    assert main(["bench", "--anyway"]) == 0
+    assert "0.60 (0.60-0.60)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suite", "options"),
+    [
+        ([], "bench_cross_attention.py", []),
+        (["--all", "--only", "sana"], "bench_cross_attention.py", ["--every", "--only", "sana"]),
+        (["--backend", "reference"], "bench_cross_attention.py", ["--backend", "reference"]),
+        (["--recording", "--all"], "bench_recording.py", ["--every"]),
+    ],
+)
+def test_options_reach_the_suite(monkeypatch, idle, arguments, suite, options):
+    asked = []
+    run = recording() if "--recording" in arguments else kernels(case("a", "fp32", ours=(1.0,) * 3))
+    monkeypatch.setattr(session, "run", lambda *given: asked.append(given) or run)
+    assert main(["bench", "--device", "cpu", *arguments]) == 0
+    assert asked == [(suite, ["--device", "cpu", *options])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ([], "2026-11-22"),
+        (["--recording"], "2026-11-22-recording"),
+        (["--only", "sd14"], "2026-11-22-sd14"),
+        (["--backend", "reference"], "2026-11-22-reference"),
+    ],
+)
+def test_the_files_name_says_what_was_run(tmp_path, monkeypatch, idle, arguments, name):
+    run = recording() if "--recording" in arguments else kernels(case("a", "fp32", ours=(1.0,) * 3))
+    monkeypatch.setattr(session, "run", lambda suite, options: run)
+    assert main(["bench", "--device", "cpu", "--save", str(tmp_path), *arguments]) == 0
+    assert load(tmp_path / "cpu-2-cores" / f"{name}.json") == run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--only", "flux"], "got --only flux, expected part of one of sd14_64x64, sd14_32x32, "),
+        (["--only", "sana"], "got --only sana, expected part of one of sd14_64x64, sd14_32x32, "),
+        (["--recording", "--only", "sd14"], "got --only with --recording, expected one of them."),
+        (["--recording", "--backend", "cpu"], "got --backend with --recording, expected one of"),
+        (["--backend", "triton"], "got --backend triton, which cannot run sd14_64x64-fp32: "),
+    ],
+)
+def test_what_cannot_be_timed_is_refused_before_the_machine_is_looked_at(
+    monkeypatch, capsys, untimed, arguments, sentence
+):
+    monkeypatch.setattr(busy, "why_busy", lambda device: pytest.fail("was asked"))
+    assert main(["bench", "--device", "cpu", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"memattn bench: {sentence}")
+
+
+def test_a_missing_pytest_benchmark_is_named_with_the_extra(monkeypatch, capsys, untimed):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n: None if n == "pytest_benchmark" else found(n)
+    )
+    assert main(["bench"]) == 2
+    assert capsys.readouterr().err == (
+        "memattn bench: the benchmarks run in pytest-benchmark, which is not installed here: "
+        "pip install 'memattn[bench]'.\n"
+    )
+
+
+def test_save_without_a_folder_needs_a_checkout(tmp_path, monkeypatch, capsys, untimed):
+    from memattn.benchmarks import published
+
+    monkeypatch.setattr(published, "RESULTS", tmp_path / "site-packages" / "results")
+    assert main(["bench", "--save"]) == 2
+    assert capsys.readouterr().err == (
+        "memattn bench: got --save without a folder, expected one outside a checkout.\n"
+    )
+
+
+def test_saved_results_are_shown_again(saved, capsys):
+    assert main(["bench", str(saved)]) == 0
+    out = capsys.readouterr().out
+    assert "sd14_64x64" in out
+    assert "0.60 (0.60-0.60)" in out
+    assert "0.75 math" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_saved_paired_ratios_are_shown_with_their_target(tmp_path, capsys):
+    save(recording(high=1.02), tmp_path / "recording.json")
+    assert main(["bench", str(tmp_path / "recording.json")]) == 0
+    out = capsys.readouterr().out
+    assert "0.990 (0.981-1.020)" in out
+    assert "1.01, missed" in out
+    assert "the record holds 1.10 MB." in out
+
+
+def test_saved_results_are_drawn_and_written_as_markdown(saved, tmp_path, capsys):
+    figure = tmp_path / "figure.svg"
+    assert main(["bench", str(saved), "--figure", str(figure), "--markdown"]) == 0
+    assert ET.parse(figure).getroot().tag.endswith("svg")
+    assert "| `sd14_64x64` | 0.006 | 0.60 | 0.15 |" in capsys.readouterr().out
+
+
+def test_two_runs_make_no_figure(saved, tmp_path, capsys):
+    assert main(["bench", str(saved), str(saved), "--figure", str(tmp_path / "figure.svg")]) == 2
+    assert "got 2 runs of the kernels to draw, expected one file." in capsys.readouterr().err
+    assert not (tmp_path / "figure.svg").exists()
+
+
+def test_timing_options_do_not_go_with_saved_results(saved, capsys):
+    assert main(["bench", str(saved), "--anyway"]) == 2
+    assert "got --anyway with saved results, expected it without." in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_run_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "other.json").write_text(json.dumps({"a": 1}))
+    assert main(["bench", str(tmp_path / "other.json")]) == 2
+    assert "expected a file that `memattn bench --save` wrote" in capsys.readouterr().err
+
+
+def test_a_backend_is_one_of_the_table(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--backend", "fpga"])
+    error = capsys.readouterr().err
+    assert all(name in error for name in BACKENDS)

@@ -1,0 +1,65 @@
+"""The cpu kernels with every instruction set that this machine has."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.compilers import needs_cpu_library
+
+pytestmark = needs_cpu_library
+
+# In rising order, in torch's own words. Only this process has not been capped by the tests.
+SETS = ("default", "avx2", "avx512")
+BEST = torch.backends.cpu.get_cpu_capability().lower()
+HERE = SETS[: SETS.index(BEST) + 1] if BEST in SETS else SETS[:1]
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_results_and_gradients_are_within_the_error_budget(name):
+    done = run("-m", "tests.kernels.instruction_set", ATEN_CPU_CAPABILITY=name)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{name.upper()}\n"
+
+
+def test_this_process_runs_the_best_that_torch_runs():
+    assert torch.ops.memattn.cpu_capability() == HERE[-1].upper()
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "runs"),
+    [
+        ("default", 8, False),
+        ("avx2", 1024, True),
+        ("avx2", 1025, False),
+        ("avx512", 1025, True),
+    ],
+)
+def test_auto_leaves_plain_attention_to_torch_where_that_is_faster(name, keys, runs):
+    if name not in HERE:
+        pytest.skip(f"this machine has no {name}")
+    program = (
+        "import torch, memattn\n"
+        "from memattn.kernels.cpu import cross_attention as kernel\n"
+        f"key = torch.zeros(1, 1, {keys}, 8)\n"
+        "from memattn.ops.contract import checked_request\n"
+        "request = checked_request(key, key, key, key_bias=None, begin_scale=None, token=None,\n"
+        "                          scale=None, statistics=False)\n"
+        "print(kernel.why_not(request), kernel.beats_torch(request))\n"
+    )
+    done = run("-c", program, ATEN_CPU_CAPABILITY=name)
+    assert done.stdout == f"None {runs}\n", done.stderr

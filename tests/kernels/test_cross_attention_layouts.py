@@ -1,0 +1,99 @@
+"""Any strides and any place in memory give the same numbers, and nothing else is read."""
+
+import pytest
+import torch
+
+import memattn
+from memattn.testing import explicit_cross_attention
+from tests.kernels.cross_attention import DTYPES, extras, inputs
+
+
+def transposed(tensor):
+    return tensor.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def head_dimension_outermost(tensor):
+    return tensor.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+
+
+def every_second_of_the_last_axis(tensor):
+    return tensor.repeat_interleave(2, dim=3)[..., ::2]
+
+
+def every_second_row(tensor):
+    return tensor.repeat_interleave(2, dim=2)[:, :, ::2]
+
+
+def inside_longer_rows(tensor):
+    return in_nan(tensor, (0, 0, 0, 3))
+
+
+def at_an_odd_offset(tensor):
+    return in_nan(tensor, (1, 1, 1, 5))
+
+
+def in_nan(tensor, margins):
+    """The tensor amid nan: `margins` before and after it on every axis, and one element more."""
+    shape = [size + 2 * margin for size, margin in zip(tensor.shape, margins, strict=True)]
+    around = tensor.new_full((1 + torch.Size(shape).numel(),), torch.nan)[1:].view(shape)
+    for axis, margin in enumerate(margins):
+        around = around.narrow(axis, margin, tensor.shape[axis])
+    return around.copy_(tensor)
+
+
+LAYOUTS = [
+    transposed,
+    head_dimension_outermost,
+    every_second_of_the_last_axis,
+    every_second_row,
+    inside_longer_rows,
+    at_an_odd_offset,
+]
+
+
+def assert_same_results(backend, tensors, others, arguments):
+    one = memattn.cross_attention(*tensors, **arguments, backend=backend)
+    two = memattn.cross_attention(*others, **arguments, backend=backend)
+    for actual, expected in zip(two, one, strict=True):
+        if expected is not None:
+            torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dim", [8, 40])
+def test_a_layout_changes_no_number(backend, device, layout, dtype, dim):
+    shape = (2, 3, 65, 77, dim)
+    tensors = [t.contiguous() for t in inputs(shape, dtype, device)]
+    arguments = extras(shape, device)
+    assert_same_results(backend, tensors, [layout(t) for t in tensors], arguments)
+    for place in range(3):
+        mixed = [layout(t) if index == place else t for index, t in enumerate(tensors)]
+        assert_same_results(backend, tensors, mixed, arguments)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_an_expanded_axis_is_read_as_its_copy(backend, device, dtype, axis):
+    shape = (2, 3, 65, 77, 16)
+    tensors = [t.narrow(axis, 0, 1).expand_as(t) for t in inputs(shape, dtype, device)]
+    assert all(t.stride(axis) == 0 for t in tensors)
+    copies = [t.contiguous() for t in tensors]
+    assert_same_results(backend, copies, tensors, extras(shape, device))
+
+
+@pytest.mark.parametrize("statistics", [True, False], ids=["statistics", "plain"])
+@pytest.mark.parametrize("layout", ["transposed", "contiguous", "sliced"])
+def test_output_is_laid_out_for_the_projection(backend, device, layout, statistics):
+    query, key, value = inputs((2, 3, 65, 77, 16), device=device)
+    if layout == "contiguous":
+        query, key, value = (t.contiguous() for t in (query, key, value))
+    if layout == "sliced":
+        query, key, value = (t[..., ::2] for t in (query, key, value))
+    output = memattn.cross_attention(
+        query, key, value, statistics=statistics, backend=backend
+    ).output
+    flat = output.transpose(1, 2).reshape(2, 65, -1)
+    assert flat.data_ptr() == output.data_ptr()
+    exact = explicit_cross_attention(query.double(), key.double(), value.double()).output
+    torch.testing.assert_close(output.double(), exact, atol=1e-5, rtol=0)
