@@ -63,7 +63,7 @@ struct Backward {
 // One instruction set's code. A unit of work is one query block of one head of one sample; units
 // are numbered in that order, so that a range of them meets each head's keys and values once.
 struct Kernels {
-  const char* name;  // as torch.backends.cpu.get_cpu_capability() spells it
+  const char* name;  // as torch.backends.cpu.get_cpu_capability() spells it, where it has a word
   int64_t (*forward_scratch)(const Forward&);  // floats that `forward` wants at `scratch`
   void (*forward)(const Forward&, int64_t begin, int64_t end, float* scratch);
   int64_t (*backward_scratch)(const Backward&);
@@ -74,6 +74,7 @@ extern const Kernels kDefault;
 #if defined(__x86_64__)
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+extern const Kernels kAvx512Bf16;
 #endif
 
 }  // namespace memattn::cpu

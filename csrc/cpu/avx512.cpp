@@ -45,11 +45,7 @@ inline EightShorts narrow(__m256 value) {
   return reinterpret_cast<EightShorts>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
 }
 
-#include "cpu/vectors.h"
-#include "cpu/matmul.h"
-#include "cpu/head.h"
-#include "cpu/cross_attention_forward.h"
-#include "cpu/cross_attention_backward.h"
+#include "cpu/cross_attention.h"
 
 }  // namespace
 

@@ -16,6 +16,7 @@ const Kernels& choose() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq");
+  if (avx512 && cap.empty() && __builtin_cpu_supports("avx512bf16")) return kAvx512Bf16;
   if (avx512 && cap != "avx2" && cap != "default") return kAvx512;
   if (avx2 && cap != "default") return kAvx2;
 #endif

@@ -5,14 +5,14 @@
 //
 //     dS = P (dP - rowsum(P dP))    dQ = scale dS K    dK = scale dS^T Q    dV = P^T dO
 //
-// and, where the logits of key 0 are multiplied by begin_scale, K and dK of that key are too. dQ is
-// written; dK and dV of a block are sums over its queries, which go to the block's own part.
+// where, for key 0, scale is times begin_scale. dQ is written; dK and dV of a block are sums over
+// its queries, which go to the block's own part.
 
 constexpr int64_t kBackwardStrip =
     60;  // queries whose P and dS are kept at a time, a multiple of kTileRows
 
 struct BackwardScratch {
-  Head head;
+  Head<Singles> head;
   float* value_columns;  // [padded D, padded Lk]
   float* query;          // [kBackwardStrip, padded D]
   float* grad_output;    // [kBackwardStrip, padded D]
@@ -20,7 +20,7 @@ struct BackwardScratch {
   float* grad_scores;    // [kBackwardStrip, padded Lk]: dP, then scale dS
 
   static int64_t size(const Attention& a) {
-    return Head::size(a) + padded(a.dim) * padded(a.keys) +
+    return Head<Singles>::size(a) + padded(a.dim) * padded(a.keys) +
            2 * kBackwardStrip * (padded(a.dim) + padded(a.keys));
   }
 
@@ -53,17 +53,18 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
       store(grad_row + d, Floats{});
     }
     if (r >= rows) continue;
-    pack_row(query_row, row_of<Scalar>(a.query, batch, head, first + r), a.dim, 1.0f);
-    pack_row(grad_row, row_of<Scalar>(call.grad_output, batch, head, first + r), a.dim, 1.0f);
+    pack_row<Singles>(query_row, row_of<Scalar>(a.query, batch, head, first + r), a.dim);
+    pack_row<Singles>(grad_row, row_of<Scalar>(call.grad_output, batch, head, first + r), a.dim);
     logsumexp[r] = call.logsumexp[(batch * a.heads + head) * a.queries + first + r];
   }
+  const float* const factor = scratch.head.factor;
   const float* const bias = scratch.head.bias;
-  multiply<kTileRows, Columns::kWhole>(query, dim_stride, 1, scratch.head.key_columns, stride,
-                                       a.dim, stride, [&](int r, int64_t k, Floats sum) {
-                                         store(probs + r * stride + k,
-                                               sum * a.scale + load(bias + k));
-                                       });
-  multiply<kTileRows, Columns::kWhole>(
+  multiply<Singles, kTileRows, Columns::kWhole>(
+      query, dim_stride, 1, scratch.head.key_columns, stride, a.dim, stride,
+      [&](int r, int64_t k, Floats sum) {
+        store(probs + r * stride + k, sum * load(factor + k) + load(bias + k));
+      });
+  multiply<Singles, kTileRows, Columns::kWhole>(
       grad_output, dim_stride, 1, scratch.value_columns, stride, a.dim, stride,
       [&](int r, int64_t k, Floats sum) { store(grad_scores + r * stride + k, sum); });
   for (int r = 0; r < kTileRows; ++r) {
@@ -85,10 +86,10 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
     for (int64_t k = 0; k < stride; k += kLanes) {
       const Floats weight = load(p + k) * inverse;
       store(p + k, weight);
-      store(grad + k, weight * (load(grad + k) - mean) * a.scale);
+      store(grad + k, weight * (load(grad + k) - mean) * load(factor + k));
     }
   }
-  multiply<kTileRows, Columns::kHalf>(
+  multiply<Singles, kTileRows, Columns::kHalf>(
       grad_scores, stride, 1, scratch.head.key, dim_stride, a.keys, a.dim,
       [&](int r, int64_t d, auto sum) {
         if (r >= rows) return;
@@ -109,11 +110,11 @@ inline void add_outer(const Attention& a, const float* left, const float* right,
   };
   int64_t k = 0;
   for (; k + kTileRows <= a.keys; k += kTileRows)
-    multiply<kTileRows, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows,
-                                        a.dim, add(k));
+    multiply<Singles, kTileRows, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim),
+                                                 rows, a.dim, add(k));
   for (; k < a.keys; ++k)
-    multiply<1, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows, a.dim,
-                                add(k));
+    multiply<Singles, 1, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows,
+                                         a.dim, add(k));
 }
 
 template <typename Scalar>
@@ -138,8 +139,6 @@ void backward_block(const Backward& call, const BackwardScratch& scratch, int64_
     add_outer(a, scratch.grad_scores, scratch.query, rows, grad_key);
     add_outer(a, scratch.probs, scratch.grad_output, rows, grad_value);
   }
-  if (a.begin_scale)
-    for (int64_t d = 0; d < a.dim; ++d) grad_key[d] *= a.begin_scale[batch];
 }
 
 template <typename Scalar>
@@ -156,15 +155,5 @@ void backward_range(const Backward& call, int64_t begin, int64_t end, float* scr
       pack_transposed(scratch.value_columns, scratch.head.value, a.keys, a.dim, padded(a.dim));
     }
     backward_block<Scalar>(call, scratch, batch, head, block);
-  }
-}
-
-int64_t backward_scratch(const Backward& call) { return BackwardScratch::size(call.attention); }
-
-void backward(const Backward& call, int64_t begin, int64_t end, float* scratch) {
-  switch (call.attention.dtype) {
-    case Dtype::kFloat32: return backward_range<float>(call, begin, end, scratch);
-    case Dtype::kBFloat16: return backward_range<BFloat16>(call, begin, end, scratch);
-    case Dtype::kFloat16: return backward_range<Float16>(call, begin, end, scratch);
   }
 }

@@ -8,27 +8,31 @@
 constexpr int64_t kStrip = kStripTiles * kTileRows;  // queries taken at a time
 constexpr int64_t kStripPadded = (kStrip + kLanes - 1) / kLanes * kLanes;
 
+template <typename Words>
 struct ForwardScratch {
-  Head head;
-  float* query;    // [kStrip, padded D]
-  float* scores;   // [kStrip, padded Lk]: logits, then logits minus their row's maximum
-  float* weights;  // [kStrip, padded Lk]: their exponentials
-  float* maximum;  // [kStripPadded], one per row, like the next three
-  float* sum;      // of the exponentials
-  float* inverse;  // of the sum
+  Head<Words> head;
+  float* query;         // [kStrip, D] words along D
+  float* scores;        // [kStrip, Lk]: logits, then logits minus their row's maximum
+  float* weights;       // [kStrip, Lk]: their exponentials
+  float* weight_words;  // [kStrip, Lk]: the same in words along Lk
+  float* maximum;       // [kStripPadded], one per row, like the next three
+  float* sum;           // of the exponentials
+  float* inverse;       // of the sum
   float* log_sum;
-  float* lost;  // [2, padded Lk]: see add_compensated
+  float* lost;  // [2, Lk]: see add_compensated
 
   static int64_t size(const Attention& a) {
-    return Head::size(a) + kStrip * (padded(a.dim) + 2 * padded(a.keys)) + 4 * kStripPadded +
-           2 * padded(a.keys);
+    const int64_t copies = Words::kPerWord == 1 ? 2 : 3;  // of [kStrip, Lk], the third in words
+    return Head<Words>::size(a) + kStrip * (Head<Words>::key_stride(a) + copies * padded(a.keys)) +
+           4 * kStripPadded + 2 * padded(a.keys);
   }
 
   ForwardScratch(const Attention& a, float* scratch) {
     query = head.place(a, scratch);
-    scores = query + kStrip * padded(a.dim);
+    scores = query + kStrip * Head<Words>::key_stride(a);
     weights = scores + kStrip * padded(a.keys);
-    maximum = weights + kStrip * padded(a.keys);
+    weight_words = Words::kPerWord == 1 ? weights : weights + kStrip * padded(a.keys);
+    maximum = weight_words + kStrip * padded(a.keys);
     sum = maximum + kStripPadded;
     inverse = sum + kStripPadded;
     log_sum = inverse + kStripPadded;
@@ -36,24 +40,28 @@ struct ForwardScratch {
   }
 };
 
-// Logits of `tiles` tiles.
-inline void score(const ForwardScratch& scratch, const Attention& a, int64_t tiles) {
+// Logits of `tiles` tiles. The scale comes after the product: products of two 16-bit floats are
+// exact.
+template <typename Words>
+inline void score(const ForwardScratch<Words>& scratch, const Attention& a, int64_t tiles) {
   const int64_t stride = padded(a.keys);
-  const float* const bias = scratch.head.bias;
+  const int64_t query_stride = Head<Words>::key_stride(a);
+  const Head<Words>& head = scratch.head;
   for (int64_t tile = 0; tile < tiles; ++tile) {
-    const float* const query = scratch.query + tile * kTileRows * padded(a.dim);
+    const float* const query = scratch.query + tile * kTileRows * query_stride;
     float* const scores = scratch.scores + tile * kTileRows * stride;
-    multiply<kTileRows, Columns::kWhole>(query, padded(a.dim), 1, scratch.head.key_columns, stride,
-                                         a.dim, stride, [&](int row, int64_t k, Floats sum) {
-                                           store(scores + row * stride + k,
-                                                 sum * a.scale + load(bias + k));
-                                         });
+    multiply<Words, kTileRows, Columns::kWhole>(
+        query, query_stride, 1, head.key_columns, stride, words<Words>(a.dim), stride,
+        [&](int row, int64_t k, Floats sum) {
+          store(scores + row * stride + k, sum * load(head.factor + k) + load(head.bias + k));
+        });
   }
 }
 
 // Softmax of each row, all but the division: shifted logits into `scores`, exponentials into
 // `weights`.
-inline void softmax(const ForwardScratch& scratch, int64_t rows, int64_t stride) {
+template <typename Words>
+inline void softmax(const ForwardScratch<Words>& scratch, int64_t rows, int64_t stride) {
   for (int64_t row = 0; row < rows; ++row) {
     const float* const scores = scratch.scores + row * stride;
     Floats top = load(scores);
@@ -72,6 +80,8 @@ inline void softmax(const ForwardScratch& scratch, int64_t rows, int64_t stride)
       store(scores + k, shifted);
       const Floats weight = exponential(shifted);
       store(weights + k, weight);
+      if constexpr (Words::kPerWord > 1)
+        Words::store_along(scratch.weight_words, row * stride + k, weight);
       sum += weight;
     }
     scratch.sum[row] = sum_of_lanes(sum)[0];
@@ -93,29 +103,47 @@ inline void add_compensated(float* sum, float* lost, Floats value) {
   store(lost, (after - before) - corrected);
 }
 
-// Add p and -p ln p of the strip's rows to their block's columns. With p = w / l and ln p = x - ln
-// l for the shifted logits x, -p ln p = p (ln l - x): logsumexp - logit would lose the digits that
-// a large maximum takes.
-inline void add_statistics(const ForwardScratch& scratch, int64_t rows, int64_t stride, float* mass,
-                           float* entropy) {
-  for (int64_t k = 0; k < stride; k += kLanes) {
-    Floats strip_mass{}, strip_entropy{};
-    for (int64_t row = 0; row < rows; ++row) {
-      const Floats prob = load(scratch.weights + row * stride + k) * scratch.inverse[row];
-      strip_mass += prob;
-      strip_entropy += prob * (scratch.log_sum[row] - load(scratch.scores + row * stride + k));
+// Add p and -p ln p of the strip's rows to their block's columns, `vectors` of them from column k
+// on. With p = w / l and ln p = x - ln l for the shifted logits x, -p ln p = p (ln l - x):
+// logsumexp - logit would lose the digits that a large maximum takes.
+template <int vectors, typename Words>
+inline void add_panel(const ForwardScratch<Words>& scratch, int64_t rows, int64_t stride, int64_t k,
+                      float* mass, float* entropy) {
+  Floats strip_mass[vectors]{}, strip_entropy[vectors]{};
+  for (int64_t row = 0; row < rows; ++row) {
+    const Floats inverse = broadcast(scratch.inverse[row]);
+    const Floats log_sum = broadcast(scratch.log_sum[row]);
+    const int64_t first = row * stride + k;
+#pragma GCC unroll 8
+    for (int c = 0; c < vectors; ++c) {
+      const Floats prob = load(scratch.weights + first + c * kLanes) * inverse;
+      strip_mass[c] += prob;
+      strip_entropy[c] += prob * (log_sum - load(scratch.scores + first + c * kLanes));
     }
-    add_compensated(mass + k, scratch.lost + k, strip_mass);
-    add_compensated(entropy + k, scratch.lost + stride + k, strip_entropy);
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < vectors; ++c) {
+    const int64_t at = k + c * kLanes;
+    add_compensated(mass + at, scratch.lost + at, strip_mass[c]);
+    add_compensated(entropy + at, scratch.lost + stride + at, strip_entropy[c]);
   }
 }
 
-template <typename Scalar>
-void forward_block(const Forward& call, const ForwardScratch& scratch, int64_t batch, int64_t head,
-                   int64_t block) {
+template <typename Words>
+inline void add_statistics(const ForwardScratch<Words>& scratch, int64_t rows, int64_t stride,
+                           float* mass, float* entropy) {
+  int64_t k = 0;
+  for (; k + kTileVectors * kLanes <= stride; k += kTileVectors * kLanes)
+    add_panel<kTileVectors>(scratch, rows, stride, k, mass, entropy);
+  for (; k < stride; k += kLanes) add_panel<1>(scratch, rows, stride, k, mass, entropy);
+}
+
+template <typename Words, typename Scalar>
+void forward_block(const Forward& call, const ForwardScratch<Words>& scratch, int64_t batch,
+                   int64_t head, int64_t block) {
   const Attention& a = call.attention;
   const int64_t stride = padded(a.keys);
-  const int64_t dim_stride = padded(a.dim);
+  const int64_t query_stride = Head<Words>::key_stride(a);
   const int64_t unit = (batch * a.heads + head) * blocks_of(a.queries, kForwardBlock) + block;
   float* const mass = call.mass ? call.mass + unit * call.statistics_stride : nullptr;
   float* const entropy = call.mass ? call.entropy + unit * call.statistics_stride : nullptr;
@@ -133,10 +161,10 @@ void forward_block(const Forward& call, const ForwardScratch& scratch, int64_t b
     const int64_t rows = smaller(kStrip, end - first);
     const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
     for (int64_t row = 0; row < rows; ++row)
-      pack_row(scratch.query + row * dim_stride, row_of<Scalar>(a.query, batch, head, first + row),
-               a.dim, 1.0f);
+      pack_row<Words>(scratch.query + row * query_stride,
+                      row_of<Scalar>(a.query, batch, head, first + row), a.dim);
     // What is left of the last tile computes something, which nobody reads.
-    for (int64_t i = rows * dim_stride; i < tiles * kTileRows * dim_stride; i += kLanes)
+    for (int64_t i = rows * query_stride; i < tiles * kTileRows * query_stride; i += kLanes)
       store(scratch.query + i, Floats{});
     score(scratch, a, tiles);
     softmax(scratch, rows, stride);
@@ -150,10 +178,11 @@ void forward_block(const Forward& call, const ForwardScratch& scratch, int64_t b
       if (call.logsumexp)
         call.logsumexp[row_number + row] = scratch.maximum[row] + scratch.log_sum[row];
     }
+    const int64_t weight_stride = stride / Words::kPerWord;
     for (int64_t tile = 0; tile < rows; tile += kTileRows) {
-      multiply<kTileRows, Columns::kHalf>(
-          scratch.weights + tile * stride, stride, 1, scratch.head.value, dim_stride, a.keys, a.dim,
-          [&](int row, int64_t d, auto sum) {
+      multiply<Words, kTileRows, Columns::kHalf>(
+          scratch.weight_words + tile * weight_stride, weight_stride, 1, scratch.head.value,
+          padded(a.dim), words<Words>(a.keys), a.dim, [&](int row, int64_t d, auto sum) {
             if (tile + row >= rows) return;
             constexpr int lanes = sizeof(sum) / sizeof(float);
             store<lanes>(row_of<Scalar>(call.output, batch, head, first + tile + row) + d,
@@ -163,26 +192,16 @@ void forward_block(const Forward& call, const ForwardScratch& scratch, int64_t b
   }
 }
 
-template <typename Scalar>
+template <typename Words, typename Scalar>
 void forward_range(const Forward& call, int64_t begin, int64_t end, float* scratch_floats) {
   const Attention& a = call.attention;
-  ForwardScratch scratch(a, scratch_floats);
+  ForwardScratch<Words> scratch(a, scratch_floats);
   const int64_t blocks = blocks_of(a.queries, kForwardBlock);
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t head = unit / blocks % a.heads;
     const int64_t batch = unit / blocks / a.heads;
     const int64_t block = unit % blocks;
-    if (unit == begin || block == 0) scratch.head.pack<Scalar>(a, batch, head);
-    forward_block<Scalar>(call, scratch, batch, head, block);
-  }
-}
-
-int64_t forward_scratch(const Forward& call) { return ForwardScratch::size(call.attention); }
-
-void forward(const Forward& call, int64_t begin, int64_t end, float* scratch) {
-  switch (call.attention.dtype) {
-    case Dtype::kFloat32: return forward_range<float>(call, begin, end, scratch);
-    case Dtype::kBFloat16: return forward_range<BFloat16>(call, begin, end, scratch);
-    case Dtype::kFloat16: return forward_range<Float16>(call, begin, end, scratch);
+    if (unit == begin || block == 0) scratch.head.template pack<Scalar>(a, batch, head);
+    forward_block<Words, Scalar>(call, scratch, batch, head, block);
   }
 }

@@ -32,11 +32,7 @@ inline FourShorts narrow(FourFloats value) {
   return bits;
 }
 
-#include "cpu/vectors.h"
-#include "cpu/matmul.h"
-#include "cpu/head.h"
-#include "cpu/cross_attention_forward.h"
-#include "cpu/cross_attention_backward.h"
+#include "cpu/cross_attention.h"
 
 }  // namespace
 

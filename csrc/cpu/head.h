@@ -1,8 +1,8 @@
 // One head's keys and values, packed once for all its queries. Included inside an instruction set's
 // namespace.
 //
-// All in floats: keys and values as they come, [Lk, D], and the keys again as [D, Lk] with Lk
-// padded to whole vectors, so that a row of scores is a row of vectors.
+// In the words that products take: the keys as [D, Lk] with Lk padded to whole vectors, so that a
+// row of scores is a row of vectors, and the values as [Lk, D].
 
 template <typename Scalar>
 inline const Scalar* row_of(const Rows& rows, int64_t batch, int64_t head, int64_t row) {
@@ -22,11 +22,20 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 inline int64_t blocks_of(int64_t queries, int64_t block) { return (queries + block - 1) / block; }
 
-// One row of `dim` elements as floats, times a factor.
-template <typename Scalar>
-inline void pack_row(float* to, const Scalar* from, int64_t dim, float factor) {
-  for (int64_t d = 0; d < dim; d += kHalfLanes)
-    store<kHalfLanes>(to + d, load<kHalfLanes>(from + d) * factor);
+template <typename Words>
+inline int64_t words(int64_t length) {
+  return (length + Words::kPerWord - 1) / Words::kPerWord;
+}
+
+// One row of `dim` elements as words along the row.
+template <typename Words, typename Scalar>
+inline void pack_row(float* to, const Scalar* from, int64_t dim) {
+  if constexpr (Words::kPerWord == 1) {
+    for (int64_t d = 0; d < dim; d += kHalfLanes)
+      store<kHalfLanes>(to + d, load<kHalfLanes>(from + d));
+  } else {
+    __builtin_memcpy(to, from, dim * sizeof(Scalar));
+  }
 }
 
 // [rows, columns] with `stride` between rows -> [columns, padded(rows)], zeros in the padding.
@@ -47,36 +56,51 @@ inline void pack_transposed(float* to, const float* from, int64_t rows, int64_t 
 }
 
 // What both directions keep of the head they are at.
+template <typename Words>
 struct Head {
-  float* key;          // [Lk, padded D], key 0 times begin_scale
-  float* key_columns;  // [padded D, padded Lk]
-  float* value;        // [Lk, padded D]
-  float* bias;         // [padded Lk], minus infinity in the padding
+  float* key;          // [Lk, D] words along D
+  float* key_columns;  // [D, Lk] the same words
+  float* value;        // [Lk, D] words along Lk
+  float* factor;  // [Lk], of the products: scale, for key 0 times begin_scale; 0 in the padding
+  float* bias;    // [Lk], added to that; minus infinity in the padding
+
+  static int64_t key_stride(const Attention& a) { return padded(words<Words>(a.dim)); }
 
   static int64_t size(const Attention& a) {
-    return 2 * a.keys * padded(a.dim) + padded(a.dim) * padded(a.keys) + padded(a.keys);
+    return key_stride(a) * (a.keys + padded(a.keys)) + words<Words>(a.keys) * padded(a.dim) +
+           2 * padded(a.keys);
   }
 
   float* place(const Attention& a, float* scratch) {
     key = scratch;
-    value = key + a.keys * padded(a.dim);
-    key_columns = value + a.keys * padded(a.dim);
-    bias = key_columns + padded(a.dim) * padded(a.keys);
+    key_columns = key + a.keys * key_stride(a);
+    value = key_columns + key_stride(a) * padded(a.keys);
+    factor = value + words<Words>(a.keys) * padded(a.dim);
+    bias = factor + padded(a.keys);
     return bias + padded(a.keys);
   }
 
   template <typename Scalar>
   void pack(const Attention& a, int64_t batch, int64_t head) {
-    const int64_t stride = padded(a.dim);
-    for (int64_t k = 0; k < a.keys; ++k) {
-      const bool begins = k == 0 && a.begin_scale;
-      pack_row(key + k * stride, row_of<Scalar>(a.key, batch, head, k), a.dim,
-               begins ? a.begin_scale[batch] : 1.0f);
-      pack_row(value + k * stride, row_of<Scalar>(a.value, batch, head, k), a.dim, 1.0f);
-    }
-    pack_transposed(key_columns, key, a.keys, a.dim, stride);
     for (int64_t k = 0; k < a.keys; ++k)
-      bias[k] = a.key_bias ? a.key_bias[batch * a.keys + k] : 0.0f;
-    for (int64_t k = a.keys; k < padded(a.keys); ++k) bias[k] = -__builtin_inff();
+      pack_row<Words>(key + k * key_stride(a), row_of<Scalar>(a.key, batch, head, k), a.dim);
+    pack_transposed(key_columns, key, a.keys, words<Words>(a.dim), key_stride(a));
+    for (int64_t k = 0; k < a.keys; k += Words::kPerWord) {
+      float* const row = value + k / Words::kPerWord * padded(a.dim);
+      const Scalar* const from = row_of<Scalar>(a.value, batch, head, k);
+      if constexpr (Words::kPerWord == 1) {
+        pack_row<Words>(row, from, a.dim);
+      } else {
+        const bool is_last = k + 1 == a.keys;
+        Words::interleave(row, from, is_last ? nullptr : from + a.value.row_stride, a.dim);
+      }
+    }
+    for (int64_t k = 0; k < padded(a.keys); ++k) {
+      factor[k] = k < a.keys ? a.scale : 0.0f;
+      bias[k] = k >= a.keys  ? -__builtin_inff()
+                : a.key_bias ? a.key_bias[batch * a.keys + k]
+                             : 0.0f;
+    }
+    if (a.begin_scale) factor[0] *= a.begin_scale[batch];
   }
 };

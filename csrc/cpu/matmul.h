@@ -5,13 +5,24 @@
 // for kTileRows rows and as many columns as registers hold; `sink(row, column, lanes)` receives
 // what one vector of a row adds up to. Rows of `b` are vectors, elements of `a` are broadcast. Sums
 // of more than kDepth terms are sums of parts, which lose fewer digits.
+//
+// Elements are words of 32 bits; what a word holds, and what a product of two is, `Words` says.
+
+struct Singles {  // a float
+  static constexpr int64_t kPerWord = 1;
+
+  template <typename Lanes>
+  static Lanes add_product(Lanes sum, float element, Lanes column) {
+    return sum + element * column;
+  }
+};
 
 template <int number>
 struct Constant {
   static constexpr int value = number;
 };
 
-template <int rows, int vectors, bool half, typename Sink>
+template <typename Words, int rows, int vectors, bool half, typename Sink>
 inline void multiply_tile(const float* a, int64_t a_row, int64_t a_step, const float* b,
                           int64_t b_row, int64_t depth, const Sink& sink) {
   constexpr int whole = vectors > 0 ? vectors : 1;
@@ -38,8 +49,9 @@ inline void multiply_tile(const float* a, int64_t a_row, int64_t a_step, const f
       for (int r = 0; r < rows; ++r) {
         const float element = a[r * a_row + i * a_step];
 #pragma GCC unroll 8
-        for (int c = 0; c < vectors; ++c) sum[r][c] += element * column[c];
-        if constexpr (half) half_sum[r] += element * half_column;
+        for (int c = 0; c < vectors; ++c)
+          sum[r][c] = Words::add_product(sum[r][c], element, column[c]);
+        if constexpr (half) half_sum[r] = Words::add_product(half_sum[r], element, half_column);
       }
     }
     if (parts > 1) {
@@ -66,7 +78,7 @@ enum class Columns { kWhole, kHalf };
 
 // The panels are about equally wide: a narrow one would leave registers unused and wait for its own
 // additions.
-template <int rows, Columns ending, typename Sink>
+template <typename Words, int rows, Columns ending, typename Sink>
 inline void multiply(const float* a, int64_t a_row, int64_t a_step, const float* b, int64_t b_row,
                      int64_t depth, int64_t columns, const Sink& sink) {
   const int64_t vectors = (columns + kLanes - 1) / kLanes;
@@ -79,12 +91,13 @@ inline void multiply(const float* a, int64_t a_row, int64_t a_step, const float*
     const auto run = [&](auto count) {
       if constexpr (ending == Columns::kHalf && kHalfLanes < kLanes) {
         if (done * kLanes > columns) {
-          multiply_tile<rows, count.value - 1, true>(a, a_row, a_step, b + first, b_row, depth,
-                                                     shifted);
+          multiply_tile<Words, rows, count.value - 1, true>(a, a_row, a_step, b + first, b_row,
+                                                            depth, shifted);
           return;
         }
       }
-      multiply_tile<rows, count.value, false>(a, a_row, a_step, b + first, b_row, depth, shifted);
+      multiply_tile<Words, rows, count.value, false>(a, a_row, a_step, b + first, b_row, depth,
+                                                     shifted);
     };
     static_assert(kTileVectors <= 5);
     switch (width) {

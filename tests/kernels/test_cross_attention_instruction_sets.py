@@ -37,7 +37,8 @@ def test_results_and_gradients_are_within_the_error_budget(name):
 
 
 def test_this_process_runs_the_best_that_torch_runs():
-    assert torch.ops.memattn.cpu_capability() == HERE[-1].upper()
+    # Its bfloat16 instructions have no word of their own in torch.
+    assert torch.ops.memattn.cpu_capability().removesuffix("_BF16") == HERE[-1].upper()
 
 
 @pytest.mark.parametrize(

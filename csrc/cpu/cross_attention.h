@@ -1,0 +1,29 @@
+// The two directions for every dtype. Included inside an instruction set's namespace.
+
+#include "cpu/vectors.h"
+#include "cpu/matmul.h"
+#include "cpu/head.h"
+#include "cpu/cross_attention_forward.h"
+#include "cpu/cross_attention_backward.h"
+
+int64_t forward_scratch(const Forward& call) {
+  return ForwardScratch<Singles>::size(call.attention);
+}
+
+void forward(const Forward& call, int64_t begin, int64_t end, float* scratch) {
+  switch (call.attention.dtype) {
+    case Dtype::kFloat32: return forward_range<Singles, float>(call, begin, end, scratch);
+    case Dtype::kBFloat16: return forward_range<Singles, BFloat16>(call, begin, end, scratch);
+    case Dtype::kFloat16: return forward_range<Singles, Float16>(call, begin, end, scratch);
+  }
+}
+
+int64_t backward_scratch(const Backward& call) { return BackwardScratch::size(call.attention); }
+
+void backward(const Backward& call, int64_t begin, int64_t end, float* scratch) {
+  switch (call.attention.dtype) {
+    case Dtype::kFloat32: return backward_range<float>(call, begin, end, scratch);
+    case Dtype::kBFloat16: return backward_range<BFloat16>(call, begin, end, scratch);
+    case Dtype::kFloat16: return backward_range<Float16>(call, begin, end, scratch);
+  }
+}
