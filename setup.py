@@ -25,30 +25,34 @@ def why_not_compiled() -> str | None:
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        return "torch cannot be imported here; pip install --no-build-isolation lets it be seen"
+        return "torch is not installed in the environment of this build (--no-build-isolation?)"
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_TORCH:
         return f"got torch {version}, expected {'.'.join(map(str, OLDEST_TORCH))} or later"
     probe = f"{os.environ['CXX']} -std=c++20 -x c++ -c {os.devnull} -o {os.devnull}"
     try:
-        done = subprocess.run(shlex.split(probe), capture_output=True, check=False)
+        done = subprocess.run(shlex.split(probe), capture_output=True, text=True, check=False)
     except OSError as error:
         return f"the compiler {os.environ['CXX']} cannot be run ({error.strerror})"
-    return f"`{probe}` fails" if done.returncode else None
+    last = done.stderr.strip().splitlines()[-1:]
+    return f"`{probe}` fails: {''.join(last)}" if done.returncode else None
 
 
 def cpu_library() -> Extension:
     """The library of csrc/cpu, on torch's stable ABI: one file for every Python and torch."""
-    from torch.utils.cpp_extension import CppExtension
+    from torch.utils.cpp_extension import CppExtension, include_paths
 
     major, minor = OLDEST_TORCH
     optimisation = shlex.split(os.environ.get("CXXFLAGS", "-O3 -g0"))
+    # Error messages name files; those of the machine it was built on are nobody's business.
+    shown = {os.getcwd(): ".", include_paths()[0]: "torch"}
+    renamed = [f"-ffile-prefix-map={path}={name}" for path, name in shown.items()]
     return CppExtension(
         "memattn._cpu",
         sorted(map(str, Path("csrc/cpu").glob("*.cpp"))),
         depends=["setup.py", *sorted(map(str, Path("csrc").rglob("*.h")))],
         include_dirs=[str(Path("csrc").absolute())],
         define_macros=[("TORCH_TARGET_VERSION", f"0x{major:02x}{minor:02x}000000000000")],
-        extra_compile_args=[*optimisation, "-std=c++20", "-fvisibility=hidden"],
+        extra_compile_args=[*optimisation, *renamed, "-std=c++20", "-fvisibility=hidden"],
         py_limited_api=True,
     )
 

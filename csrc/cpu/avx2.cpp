@@ -20,7 +20,6 @@ namespace {
 constexpr int kLanes = 8;
 constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;  // 6 x 2 sums, 2 columns and an element fill 16 registers
-constexpr int kStripTiles = 4;
 constexpr int64_t kDepth = 96;
 
 typedef uint16_t EightShorts __attribute__((vector_size(16)));

@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <atomic>
 #include <memory>
 #include <new>
 #include <optional>
@@ -28,10 +29,28 @@ constexpr std::align_val_t kCacheLine{64};
 struct FreeAligned {
   void operator()(float* memory) const { ::operator delete[](memory, kCacheLine); }
 };
-using Floats = std::unique_ptr<float[], FreeAligned>;
+using FloatBuffer = std::unique_ptr<float[], FreeAligned>;
 
-Floats allocate(int64_t count) {
-  return Floats(static_cast<float*>(::operator new[](count * sizeof(float), kCacheLine)));
+// Null where there is no memory: an exception could not leave a thread of torch's.
+FloatBuffer allocate(int64_t count) {
+  return FloatBuffer(
+      static_cast<float*>(::operator new[](count * sizeof(float), kCacheLine, std::nothrow)));
+}
+
+// Run `work(begin, end, scratch)` over ranges of the units, with so many floats for each thread.
+template <typename Work>
+void run_in_parallel(int64_t units, int64_t scratch_floats, const Work& work) {
+  std::atomic<bool> has_memory = true;
+  torch::stable::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
+    const FloatBuffer scratch = allocate(scratch_floats);
+    if (scratch) {
+      work(begin, end, scratch.get());
+    } else {
+      has_memory = false;
+    }
+  });
+  STD_TORCH_CHECK(has_memory, "cross_attention_cpu: got no memory for ", scratch_floats,
+                  " floats per thread");
 }
 
 Dtype dtype_of(const Tensor& tensor) {
@@ -45,15 +64,19 @@ Dtype dtype_of(const Tensor& tensor) {
                   "bfloat16 or float16");
 }
 
+std::string listed(const std::vector<int64_t>& shape) {
+  std::string list;
+  for (const int64_t size : shape) list += (list.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + list + "]";
+}
+
 // memattn.cross_attention has checked its arguments; who calls the op itself must not read beyond
 // them.
 void check(const Tensor& tensor, const char* name, const std::vector<int64_t>& shape) {
-  std::string got, expected;
-  for (int64_t axis = 0; axis < tensor.dim(); ++axis)
-    got += std::to_string(tensor.size(axis)) + " ";
-  for (const int64_t size : shape) expected += std::to_string(size) + " ";
-  STD_TORCH_CHECK(got == expected, "cross_attention_cpu: ", name, ": got shape ", got, "expected ",
-                  expected);
+  std::vector<int64_t> got;
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis) got.push_back(tensor.size(axis));
+  STD_TORCH_CHECK(got == shape, "cross_attention_cpu: ", name, ": got shape ", listed(got),
+                  ", expected ", listed(shape));
 }
 
 void check(const Tensor& query, const Tensor& key, const Tensor& value,
@@ -84,7 +107,7 @@ void check_token(const Tensor& token, int64_t batch, int64_t keys) {
 
 // The kernels walk along the last axis one element at a time.
 Tensor walkable(const Tensor& tensor) {
-  return tensor.stride(3) == 1 || tensor.size(3) == 1 ? tensor : torch::stable::contiguous(tensor);
+  return tensor.stride(3) == 1 ? tensor : torch::stable::contiguous(tensor);
 }
 
 Tensor contiguous_as(const Tensor& tensor, ScalarType dtype) {
@@ -176,22 +199,23 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
   const Tensor token_map = empty_float32(query, token.has_value(), attention.queries);
   const Tensor lse = empty_float32(query, logsumexp, attention.queries);
 
-  const Floats parts = statistics ? allocate(2 * heads * blocks * stride) : nullptr;
+  const FloatBuffer parts = allocate(statistics ? 2 * heads * blocks * stride : 0);
+  STD_TORCH_CHECK(parts, "cross_attention_cpu: got no memory for the blocks' sums");
   const Forward call = {
       .attention = attention,
       .token = data_or_null<int64_t>(token),
       .output = mutable_rows_of(output),
-      .mass = parts.get(),
+      .mass = statistics ? parts.get() : nullptr,
       .entropy = statistics ? parts.get() + heads * blocks * stride : nullptr,
       .statistics_stride = stride,
       .token_map = token ? static_cast<float*>(token_map.mutable_data_ptr()) : nullptr,
       .logsumexp = logsumexp ? static_cast<float*>(lse.mutable_data_ptr()) : nullptr,
   };
   const Kernels& chosen = kernels();
-  torch::stable::parallel_for(0, heads * blocks, 1, [&](int64_t begin, int64_t end) {
-    const Floats scratch = allocate(chosen.forward_scratch(call));
-    chosen.forward(call, begin, end, scratch.get());
-  });
+  run_in_parallel(heads * blocks, chosen.forward_scratch(call),
+                  [&](int64_t begin, int64_t end, float* scratch) {
+                    chosen.forward(call, begin, end, scratch);
+                  });
   if (statistics) {
     fold(call.mass, heads, blocks, stride, attention.keys,
          static_cast<float*>(mass.mutable_data_ptr()));
@@ -225,7 +249,8 @@ std::tuple<Tensor, Tensor, Tensor> cross_attention_backward(
   const int64_t size = attention.keys * attention.dim;
 
   const Tensor grad_query = empty_heads_last(query);
-  const Floats parts = allocate(2 * heads * blocks * size);
+  const FloatBuffer parts = allocate(2 * heads * blocks * size);
+  STD_TORCH_CHECK(parts, "cross_attention_cpu: got no memory for the blocks' gradients");
   const Backward call = {
       .attention = attention,
       .grad_output = rows_of(grad_output),
@@ -235,10 +260,10 @@ std::tuple<Tensor, Tensor, Tensor> cross_attention_backward(
       .grad_value = parts.get() + heads * blocks * size,
   };
   const Kernels& chosen = kernels();
-  torch::stable::parallel_for(0, heads * blocks, 1, [&](int64_t begin, int64_t end) {
-    const Floats scratch = allocate(chosen.backward_scratch(call));
-    chosen.backward(call, begin, end, scratch.get());
-  });
+  run_in_parallel(heads * blocks, chosen.backward_scratch(call),
+                  [&](int64_t begin, int64_t end, float* scratch) {
+                    chosen.backward(call, begin, end, scratch);
+                  });
   const auto folded = [&](const Tensor& like, const float* of) {
     const Tensor total = torch::stable::new_empty(
         like, {like.size(0), like.size(1), like.size(2), like.size(3)}, ScalarType::Float);

@@ -8,8 +8,8 @@
 // where, for key 0, scale is times begin_scale. dQ is written; dK and dV of a block are sums over
 // its queries, which go to the block's own part.
 
-constexpr int64_t kBackwardStrip =
-    60;  // queries whose P and dS are kept at a time, a multiple of kTileRows
+constexpr int64_t kBackwardStrip = 60;  // queries whose P and dS are kept at a time
+static_assert(kBackwardStrip % kTileRows == 0);
 
 struct BackwardScratch {
   Head<Singles> head;
@@ -48,11 +48,13 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
   for (int r = 0; r < kTileRows; ++r) {
     float* const query_row = query + r * dim_stride;
     float* const grad_row = grad_output + r * dim_stride;
-    for (int64_t d = 0; d < dim_stride; d += kLanes) {
-      store(query_row + d, Floats{});
-      store(grad_row + d, Floats{});
+    if (r >= rows) {  // computes something, which nobody reads
+      for (int64_t d = 0; d < dim_stride; d += kLanes) {
+        store(query_row + d, Floats{});
+        store(grad_row + d, Floats{});
+      }
+      continue;
     }
-    if (r >= rows) continue;
     pack_row<Singles>(query_row, row_of<Scalar>(a.query, batch, head, first + r), a.dim);
     pack_row<Singles>(grad_row, row_of<Scalar>(call.grad_output, batch, head, first + r), a.dim);
     logsumexp[r] = call.logsumexp[(batch * a.heads + head) * a.queries + first + r];
@@ -64,6 +66,7 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
       [&](int r, int64_t k, Floats sum) {
         store(probs + r * stride + k, sum * load(factor + k) + load(bias + k));
       });
+  remove_padding(probs, a.keys);
   multiply<Singles, kTileRows, Columns::kWhole>(
       grad_output, dim_stride, 1, scratch.value_columns, stride, a.dim, stride,
       [&](int r, int64_t k, Floats sum) { store(grad_scores + r * stride + k, sum); });

@@ -5,7 +5,8 @@
 // leave the first-level cache; more tiles share the cost of the statistics' sums, fewer leave room
 // for the keys.
 
-constexpr int64_t kStrip = kStripTiles * kTileRows;  // queries taken at a time
+constexpr int64_t kStrip = 4 * kTileRows;  // queries taken at a time
+static_assert(kForwardBlock % kStrip == 0);
 constexpr int64_t kStripPadded = (kStrip + kLanes - 1) / kLanes * kLanes;
 
 template <typename Words>
@@ -19,7 +20,6 @@ struct ForwardScratch {
   float* sum;           // of the exponentials
   float* inverse;       // of the sum
   float* log_sum;
-  float* lost;  // [2, Lk]: see add_compensated
 
   static int64_t size(const Attention& a) {
     const int64_t copies = Words::kPerWord == 1 ? 2 : 3;  // of [kStrip, Lk], the third in words
@@ -36,7 +36,6 @@ struct ForwardScratch {
     sum = maximum + kStripPadded;
     inverse = sum + kStripPadded;
     log_sum = inverse + kStripPadded;
-    lost = log_sum + kStripPadded;
   }
 };
 
@@ -55,20 +54,23 @@ inline void score(const ForwardScratch<Words>& scratch, const Attention& a, int6
         [&](int row, int64_t k, Floats sum) {
           store(scores + row * stride + k, sum * load(head.factor + k) + load(head.bias + k));
         });
+    remove_padding(scores, a.keys);
   }
 }
 
 // Softmax of each row, all but the division: shifted logits into `scores`, exponentials into
 // `weights`.
 template <typename Words>
-inline void softmax(const ForwardScratch<Words>& scratch, int64_t rows, int64_t stride) {
+inline void softmax(const ForwardScratch<Words>& scratch, const Attention& a, int64_t rows) {
+  const int64_t stride = padded(a.keys);
   for (int64_t row = 0; row < rows; ++row) {
     const float* const scores = scratch.scores + row * stride;
     Floats top = load(scores);
     for (int64_t k = kLanes; k < stride; k += kLanes) top = maximum(top, load(scores + k));
     const float greatest = maximum_of_lanes(top)[0];
-    // Without any key the shift would be -inf - -inf = nan.
-    scratch.maximum[row] = greatest == -__builtin_inff() ? 0.0f : greatest;
+    // Where a bias has removed every key the shift would be -inf - -inf = nan.
+    const bool is_removed = a.key_bias && greatest == -__builtin_inff();
+    scratch.maximum[row] = is_removed ? 0.0f : greatest;
   }
   for (int64_t row = 0; row < rows; ++row) {
     float* const scores = scratch.scores + row * stride;
@@ -94,15 +96,6 @@ inline void softmax(const ForwardScratch<Words>& scratch, int64_t rows, int64_t 
   }
 }
 
-// Kahan's sum: `lost` keeps what the additions so far have rounded away.
-inline void add_compensated(float* sum, float* lost, Floats value) {
-  const Floats before = load(sum);
-  const Floats corrected = value - load(lost);
-  const Floats after = before + corrected;
-  store(sum, after);
-  store(lost, (after - before) - corrected);
-}
-
 // Add p and -p ln p of the strip's rows to their block's columns, `vectors` of them from column k
 // on. With p = w / l and ln p = x - ln l for the shifted logits x, -p ln p = p (ln l - x):
 // logsumexp - logit would lose the digits that a large maximum takes.
@@ -124,8 +117,8 @@ inline void add_panel(const ForwardScratch<Words>& scratch, int64_t rows, int64_
 #pragma GCC unroll 8
   for (int c = 0; c < vectors; ++c) {
     const int64_t at = k + c * kLanes;
-    add_compensated(mass + at, scratch.lost + at, strip_mass[c]);
-    add_compensated(entropy + at, scratch.lost + stride + at, strip_entropy[c]);
+    store(mass + at, load(mass + at) + strip_mass[c]);
+    store(entropy + at, load(entropy + at) + strip_entropy[c]);
   }
 }
 
@@ -151,8 +144,6 @@ void forward_block(const Forward& call, const ForwardScratch<Words>& scratch, in
     for (int64_t k = 0; k < stride; k += kLanes) {
       store(mass + k, Floats{});
       store(entropy + k, Floats{});
-      store(scratch.lost + k, Floats{});
-      store(scratch.lost + stride + k, Floats{});
     }
   }
   const int64_t begin = block * kForwardBlock;
@@ -167,7 +158,7 @@ void forward_block(const Forward& call, const ForwardScratch<Words>& scratch, in
     for (int64_t i = rows * query_stride; i < tiles * kTileRows * query_stride; i += kLanes)
       store(scratch.query + i, Floats{});
     score(scratch, a, tiles);
-    softmax(scratch, rows, stride);
+    softmax(scratch, a, rows);
     if (mass) add_statistics(scratch, rows, stride, mass, entropy);
     const int64_t row_number = (batch * a.heads + head) * a.queries + first;
     for (int64_t row = 0; row < rows; ++row) {

@@ -10,8 +10,7 @@ namespace {
 constexpr int kLanes = 4;
 constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;  // 6 x 2 sums, 2 columns and an element fill 16 registers
-constexpr int kStripTiles = 4;
-constexpr int64_t kDepth = 24;  // without fused multiply-add every term is rounded twice
+constexpr int64_t kDepth = 24;   // without fused multiply-add every term is rounded twice
 
 typedef float FourFloats __attribute__((vector_size(16)));
 typedef uint16_t FourShorts __attribute__((vector_size(8)));

@@ -55,6 +55,18 @@ inline void pack_transposed(float* to, const float* from, int64_t rows, int64_t 
   }
 }
 
+// Minus infinity where kTileRows rows of logits have no key. Zeros among the packed keys would not
+// do: their products with an infinite query are nan.
+inline void remove_padding(float* scores, int64_t keys) {
+  const int64_t stride = padded(keys);
+  if (keys == stride) return;
+  const auto is_padding = numbers(AllLanes{}) >= static_cast<int32_t>(keys % kLanes);
+  for (int row = 0; row < kTileRows; ++row) {
+    float* const last = scores + (row + 1) * stride - kLanes;
+    store(last, is_padding ? broadcast(-__builtin_inff()) : load(last));
+  }
+}
+
 // What both directions keep of the head they are at.
 template <typename Words>
 struct Head {
@@ -62,7 +74,7 @@ struct Head {
   float* key_columns;  // [D, Lk] the same words
   float* value;        // [Lk, D] words along Lk
   float* factor;  // [Lk], of the products: scale, for key 0 times begin_scale; 0 in the padding
-  float* bias;    // [Lk], added to that; minus infinity in the padding
+  float* bias;    // [Lk], added to that
 
   static int64_t key_stride(const Attention& a) { return padded(words<Words>(a.dim)); }
 
@@ -97,9 +109,7 @@ struct Head {
     }
     for (int64_t k = 0; k < padded(a.keys); ++k) {
       factor[k] = k < a.keys ? a.scale : 0.0f;
-      bias[k] = k >= a.keys  ? -__builtin_inff()
-                : a.key_bias ? a.key_bias[batch * a.keys + k]
-                             : 0.0f;
+      bias[k] = a.key_bias && k < a.keys ? a.key_bias[batch * a.keys + k] : 0.0f;
     }
     if (a.begin_scale) factor[0] *= a.begin_scale[batch];
   }

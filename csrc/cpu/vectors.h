@@ -78,9 +78,24 @@ struct Count<0, lane...> {
 };
 using AllLanes = Count<kLanes>::type;
 
+template <int... lane>
+inline Vector<kLanes>::Ints numbers(Lanes<lane...>) {
+  return Vector<kLanes>::Ints{lane...};
+}
+
+// Lane i of the result is lane from[i] of a followed by b.
+template <int... from>
+inline Floats shuffle(Floats a, Floats b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, from...);
+#else
+  return __builtin_shuffle(a, b, Vector<kLanes>::Ints{from...});
+#endif
+}
+
 template <int distance, int... lane>
 inline Floats partners(Floats value, Lanes<lane...>) {
-  return __builtin_shufflevector(value, value, (lane ^ distance)...);
+  return shuffle<(lane ^ distance)...>(value, value);
 }
 
 // Sum and maximum of all lanes, in every lane.
@@ -103,8 +118,8 @@ template <int distance, int... lane>
 inline void exchange(Floats& upper, Floats& lower, Lanes<lane...>) {
   const Floats a = upper;
   const Floats b = lower;
-  upper = __builtin_shufflevector(a, b, ((lane & distance) ? kLanes + lane - distance : lane)...);
-  lower = __builtin_shufflevector(a, b, ((lane & distance) ? kLanes + lane : lane + distance)...);
+  upper = shuffle<((lane & distance) ? kLanes + lane - distance : lane)...>(a, b);
+  lower = shuffle<((lane & distance) ? kLanes + lane : lane + distance)...>(a, b);
 }
 
 template <int distance = 1>
@@ -116,12 +131,12 @@ inline void transpose(Floats (&square)[kLanes]) {
   if constexpr (2 * distance < kLanes) transpose<2 * distance>(square);
 }
 
-// Below this an exponential counts as 0: e^-88 is the largest that exp() gives as exactly 0, so a
-// removed key, whose shifted logit is clamped to it, receives no attention at all.
+// Where exponential() is exactly 0, like everywhere below the logarithm of the least normal float
+// (-87.3): a removed key, whose shifted logit is clamped to this, receives no attention at all.
 constexpr float kLowest = -88.0f;
 
-// e^x for x from kLowest to 88; 0 at kLowest, 1 at 0, nan at nan; elsewhere off by at most one part
-// in ten million.
+// e^x for x from kLowest to 88: 0 where it is less than the least normal float, 1 at 0, nan at nan,
+// elsewhere off by at most one part in ten million.
 //
 // 2^n e^r with n = round(x log2 e) and r = x - n ln 2. The polynomial in r is the minimax one of
 // relative error (3e-9) among those of degree 6 that begin with 1 + r.
