@@ -74,7 +74,7 @@ _COMPARISONS = {
     "whole denoiser": ("recorded", _whole),
     "cross-attention layers": ("recorded", _layers),
     "whole denoiser, AttnProcessor": ("AttnProcessor", _whole),
-    "constant text projections": ("constants", _whole_by_layers),
+    "constant text projections (layers' times)": ("constants", _whole_by_layers),
 }
 
 
@@ -102,11 +102,10 @@ def measured(request: pytest.FixtureRequest) -> Iterator[_Measured]:
     calls = {name: partial(arms.timed, denoiser, arm) for name, arm in arms.arms(denoiser).items()}
     rounds = in_rounds(calls, subject.rounds)
     names = {dtype: name for name, dtype in DTYPES.items()}
-    facts = {
+    facts: dict[str, object] = {
         "denoiser": denoiser.label,
         "dtype": names[denoiser.dtype],
-        "device": "cpu",
-        "steps": denoiser.steps,
+        "backend": arms.backends(denoiser),
     }
     yield _Measured(facts, rounds, memory)
     del denoiser, calls
@@ -141,7 +140,6 @@ def test_recording(measured: _Measured, what: str, benchmark: Any) -> None:  # n
             "ratio_high": ratio.high,
             "pairs": len(ours),
             "stock_seconds": statistics.median(stock),
-            "seconds": ours,
             **(measured.memory if what == "whole denoiser" else {}),
         }
     )

@@ -2,14 +2,14 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import pytest
 import torch
 
 from memattn.benchmarks.cases import Case, cases
-from memattn.benchmarks.limits import copy_bandwidth, floor_seconds
+from memattn.benchmarks.limits import limits
 from memattn.benchmarks.machine import facts
 from memattn.benchmarks.measurement import measure
 from memattn.benchmarks.providers import Provider, providers
@@ -17,6 +17,7 @@ from memattn.benchmarks.turns import Playback
 from memattn.benchmarks.verification import Unavailable
 
 _PLAYBACK = Playback()
+_FACTS: pytest.StashKey[dict[str, object]] = pytest.StashKey()
 _SELECTED: pytest.StashKey[dict[Case, list[Provider]]] = pytest.StashKey()
 
 
@@ -36,7 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--device", choices=("cpu", "cuda"), default=default)
     group.addoption("--every", action="store_true", help="also what takes long")
     group.addoption("--only", default="", metavar="NAME", help="shapes whose name contains this")
-    group.addoption("--backend", metavar="NAME", help="of memattn's backends only this one")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note what is measured, before anybody changes the checkout under a long run."""
+    config.stash[_FACTS] = facts(config.getoption("device"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -52,7 +57,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             marks=pytest.mark.benchmark(group=case.name, timer=_PLAYBACK.now, min_rounds=1),
         )
         for case in cases(option("device"), every=option("every"), only=option("only"))
-        for provider in providers(case, option("backend"))
+        for provider in providers(case)
     ]
     metafunc.parametrize(("case", "provider"), pairs)
 
@@ -71,7 +76,21 @@ def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, object]
 ) -> None:
     """Add to pytest-benchmark's facts about the machine those that matter here."""
-    machine_info["memattn"] = facts(config.getoption("device"))
+    machine_info["memattn"] = config.stash[_FACTS]
+
+
+@pytest.fixture(scope="session")
+def _limits(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Adds the machine's limits to its facts: the best of before the first case and after the last.
+
+    Not in between, where the effort would heat the machine under the next case.
+    """
+    device = request.config.getoption("device")
+    before = limits(device)
+    yield
+    after = limits(device)
+    best = {name: max(before[name], after[name]) for name in before}
+    request.config.stash[_FACTS]["limits"] = best
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +101,10 @@ def _outcomes() -> dict[Case, Mapping[str, list[list[float]] | Exception]]:
 
 @pytest.fixture
 def timed(
-    benchmark: _Benchmark, request: pytest.FixtureRequest, _outcomes: dict[Case, Any]
+    benchmark: _Benchmark,
+    request: pytest.FixtureRequest,
+    _limits: None,
+    _outcomes: dict[Case, Any],
 ) -> Callable[[Case, Provider], None]:
     """Times a provider on a case, in turns with all others of the case, if its result is right.
 
@@ -93,8 +115,6 @@ def timed(
 
     def run(case: Case, provider: Provider) -> None:
         if case not in _outcomes:
-            # Before the first time is taken: a limit measured in between would heat the machine.
-            floor_seconds(case)
             _outcomes[case] = measure(case, request.config.stash[_SELECTED][case])
         outcome = _outcomes[case][provider.name]
         if isinstance(outcome, Unavailable):
@@ -112,21 +132,14 @@ def timed(
 def _extra_info(case: Case, provider: Provider, turns: list[list[float]]) -> dict[str, object]:
     """What tables and figures need to know of one benchmark."""
     shape = case.shape
-    moved = shape.bytes(case.dtype)
-    median = statistics.median(seconds for turn in turns for seconds in turn)
     return {
         "kind": "kernel",
         "provider": provider.name,
         "gives": provider.kind,
         "dtype": case.dtype_name,
-        "device": case.device,
-        **{name: value for name, value in shape._asdict().items() if name != "name"},
         "shape": shape.name,
-        "bytes": moved,
+        "keys": shape.keys,
+        "bytes": shape.bytes(case.dtype),
         "flops": shape.flops,
-        "gigaflops": shape.flops / median / 1e9,
-        "gigabytes_per_second": moved / median / 1e9,
-        "copy_gigabytes_per_second": copy_bandwidth(case.device) / 1e9,
-        "floor_us": floor_seconds(case) * 1e6,
         "turns_us": [statistics.median(turn) * 1e6 for turn in turns],
     }

@@ -1,4 +1,4 @@
-"""A run as a picture: for each layer, memattn with statistics by plain attention without."""
+"""A run as a picture: for each layer, memattn with statistics by torch's attention without."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from memattn.benchmarks.results import Results
 _WIDTH, _LEFT, _RIGHT, _TOP, _BELOW = 760, 128, 24, 92, 34
 _ROW, _APART = 30, 9  # pixels from layer to layer, and between the dtypes of one
 _TICK = 0.25
-_LEAST_RANGE = 1.1  # the line of plain attention is always in the picture
+_LEAST_RANGE = 1.1  # the line of torch's attention is always in the picture
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def figure(results: Results) -> str:
         dots = tuple(dot(row, y) for row in table if row.timing.shape == name)
         layers.append(_Layer(name, y, dots))
     limit = sdpa_limit(machine["device_type"])
-    references = [_Mark(x(1.0), "plain attention", "one")]
+    references = [_Mark(x(1.0), "torch's attention", "one")]
     references += [_Mark(x(limit), f"target {limit:.2f}", "target")] if limit is not None else []
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

@@ -1,32 +1,44 @@
-"""What this machine can do at best, measured here: the floor under every time."""
+"""What a large copy and a large matrix product reach on this machine, and what a case would take.
 
-import functools
+A yardstick, not a floor: a layer that stays in the cache between two calls is not bound by memory,
+and no product of a layer's shape is as fast as a large square one.
+"""
+
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
-from memattn.benchmarks.cases import Case
+from memattn.benchmarks.cases import DTYPES
 from memattn.benchmarks.turns import synchronise
 
 _COPY_BYTES = 2**28  # larger than the last-level cache
 _MATMUL_SIDE = 2048
-_TRIES = 10
+_TRIES = 5
+# Without fp16 on the CPU, where torch takes a minute for one product and memattn computes in fp32.
+_MULTIPLIED = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
 
 
-def floor_seconds(case: Case) -> float:
-    """The least time a case can take here: its bytes copied, or its products at full speed.
+def limits(device: str) -> dict[str, float]:
+    """Bytes per second of a copy ("copy"), and operations per second of a product, by dtype."""
+    return {
+        "copy": copy_bandwidth(device),
+        **{name: matmul_speed(device, DTYPES[name]) for name in _MULTIPLIED[device]},
+    }
 
-    Whichever is longer. On the CPU products count at the speed of float32, in which every kernel of
-    memattn computes whatever the inputs; torch's own may multiply bf16 directly and go below. A
-    layer that stays in the cache between two calls is not bound by memory, and can go below too.
+
+def limit_seconds(moved: int, flops: int, dtype: str, reached: Mapping[str, float]) -> float:
+    """What a case would take at these limits: copying or multiplying, whichever is longer.
+
+    Args:
+        moved: Bytes of query, key, value and output.
+        flops: Operations of the two products.
+        dtype: The case's; products count at its speed or at that of fp32, whichever is faster.
+        reached: What `limits` gave.
     """
-    compute = torch.float32 if case.device == "cpu" else case.dtype
-    moved = case.shape.bytes(case.dtype) / copy_bandwidth(case.device)
-    return max(moved, case.shape.flops / matmul_speed(case.device, compute))
+    return max(moved / reached["copy"], flops / max(reached["fp32"], reached.get(dtype, 0.0)))
 
 
-@functools.cache
 def copy_bandwidth(device: str) -> float:
     """Bytes per second of a large copy, what is read and what is written both counted."""
     source = torch.ones(_COPY_BYTES // 4, device=device)
@@ -34,7 +46,6 @@ def copy_bandwidth(device: str) -> float:
     return 2 * _COPY_BYTES / _least(lambda: target.copy_(source), device)
 
 
-@functools.cache
 def matmul_speed(device: str, dtype: torch.dtype) -> float:
     """Operations per second of a large matrix product."""
     left = torch.ones(_MATMUL_SIDE, _MATMUL_SIDE, dtype=dtype, device=device)

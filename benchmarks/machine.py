@@ -27,7 +27,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def facts(device: str) -> dict[str, str | int | None]:
+def facts(device: str) -> dict[str, object]:
     """Device, versions and the checkout's commit."""
     return {
         "folder": folder_name(device),
@@ -58,15 +58,13 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with a plus sign if files differ from it; None outside a checkout."""
+    """The checkout's commit, with a plus sign if files differ from it; None where nobody knows."""
     here = Path(__file__).resolve().parent
     if not (here.parent / ".git").exists():
         return None
-    described = subprocess.run(
-        ["git", "describe", "--always", "--exclude=*", "--dirty=+"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    try:
+        described = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
     return described.stdout.strip() or None

@@ -70,30 +70,35 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor) -> Attended:
     return Attended(_for_projection(F.scaled_dot_product_attention(query, key, value)))
 
 
-def _probabilities(query: Tensor, key: Tensor) -> Tensor:
-    """The whole softmax [B, H, Lq, Lk]; the queries are scaled, which are fewer than the scores."""
+def _scores(query: Tensor, key: Tensor) -> Tensor:
+    """[B, H, Lq, Lk]; the queries are scaled, which are fewer than the scores."""
     scores: Tensor = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
-    return scores.softmax(dim=3)
+    return scores
 
 
-def _sums(probs: Tensor) -> tuple[Tensor, Tensor]:
-    """Token mass and token entropy [B, H, Lk] in float32."""
-    mass = probs.sum(dim=2, dtype=torch.float32)
-    return mass, torch.special.entr(probs).sum(dim=2, dtype=torch.float32)
+def _softmax_with_sums(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The whole softmax [B, H, Lq, Lk], token mass and token entropy [B, H, Lk].
+
+    By way of the logarithms, which the entropy needs: torch.special.entr takes longer on the CPU.
+    """
+    logarithms = _scores(query, key).log_softmax(dim=3)
+    probs = logarithms.exp()
+    return probs, probs.sum(dim=2), -(probs * logarithms).sum(dim=2)
 
 
 def _eager(query: Tensor, key: Tensor, value: Tensor) -> Attended:
-    return Attended(_for_projection(_probabilities(query, key) @ value))
+    return Attended(_for_projection(_scores(query, key).softmax(dim=3) @ value))
 
 
 def _eager_with_sums(query: Tensor, key: Tensor, value: Tensor) -> Attended:
-    probs = _probabilities(query, key)
-    return Attended(_for_projection(probs @ value), *_sums(probs))
+    probs, mass, entropy = _softmax_with_sums(query, key)
+    return Attended(_for_projection(probs @ value), mass, entropy)
 
 
 def _sdpa_with_sums(query: Tensor, key: Tensor, value: Tensor) -> Attended:
     output = F.scaled_dot_product_attention(query, key, value)
-    return Attended(_for_projection(output), *_sums(_probabilities(query, key)))
+    _, mass, entropy = _softmax_with_sums(query, key)
+    return Attended(_for_projection(output), mass, entropy)
 
 
 SDPA = Provider("sdpa", "plain", _sdpa)
@@ -141,7 +146,7 @@ def without_statistics(backend: str) -> Provider:
         result = memattn.cross_attention(query, key, value, statistics=False, backend=name)
         return Attended(_for_projection(result.output))
 
-    return Provider(f"memattn_{backend}_plain", "without statistics", call)
+    return Provider(f"memattn_{backend}_without", "without statistics", call)
 
 
 def backends(case: Case) -> dict[str, str | None]:
@@ -156,15 +161,8 @@ def backends(case: Case) -> dict[str, str | None]:
     return dict(memattn.explain(empty(shape.queries), keys, keys))
 
 
-def providers(case: Case, backend: str | None = None) -> list[Provider]:
-    """Everybody for a case: memattn's backends that can run it, and their rivals.
-
-    Args:
-        case: What is to be computed.
-        backend: Of memattn's backends only this one.
-    """
+def providers(case: Case) -> list[Provider]:
+    """Everybody for a case: memattn's backends that can run it, and their rivals."""
     able = [name for name, reason in backends(case).items() if reason is None]
-    if backend is not None:
-        able = [name for name in able if name == backend]
     ours = [make(name) for name in able for make in (with_statistics, without_statistics)]
     return [*ours, *plain_attention(case.device), *SUMS]

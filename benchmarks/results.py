@@ -9,6 +9,9 @@ from memattn.benchmarks.providers import Kind
 from memattn.errors import InputError
 from memattn.whole import whole_file
 
+# what is printed of the machine
+_FACTS = ("device_type", "device", "threads", "cpu_capability", "torch", "memattn", "commit")
+
 
 class Timing(NamedTuple):
     """One provider's times on one case.
@@ -17,37 +20,32 @@ class Timing(NamedTuple):
         shape: The layer's name.
         keys: Lk.
         bytes: Query, key, value and output, each once.
+        flops: Operations of the two products.
         dtype: "fp32", "bf16" or "fp16".
         provider: The provider's name.
         gives: What the provider gives, and whose it is.
-        floor_us: The least time the case can take on the machine.
-        median_us: Median of all rounds.
-        iqr_us: Their inter-quartile range.
-        rounds: How many there were.
         turns_us: Median of each turn; turns of one case belong together across providers.
     """
 
     shape: str
     keys: int
     bytes: int
+    flops: int
     dtype: str
     provider: str
     gives: Kind
-    floor_us: float
-    median_us: float
-    iqr_us: float
-    rounds: int
     turns_us: tuple[float, ...]
 
 
 class PairedRatio(NamedTuple):
-    """A denoiser, or a part of it, recorded against stock: a ratio from paired calls.
+    """A denoiser, or a part of it, changed against stock: a ratio from paired calls.
 
     Attributes:
         denoiser: Which denoiser.
         what: The part that was timed.
         dtype: The denoiser's dtype.
-        ratio: Median of the pairs' ratios.
+        backend: The backend that `auto` takes for its layers when they are recorded.
+        ratio: Hodges and Lehmann's estimate from the pairs' ratios.
         ratio_low: Lower end of its 95 % interval.
         ratio_high: Upper end.
         pairs: How many pairs.
@@ -60,6 +58,7 @@ class PairedRatio(NamedTuple):
     denoiser: str
     what: str
     dtype: str
+    backend: str
     ratio: float
     ratio_low: float
     ratio_high: float
@@ -74,7 +73,8 @@ class Results(NamedTuple):
 
     Attributes:
         date: Day, as in "2026-11-22".
-        machine: Facts of `memattn.benchmarks.machine`.
+        machine: Facts of `memattn.benchmarks.machine`; "limits" as `memattn.benchmarks.limits` has
+            them, with a run of the kernels; "busy", what else the machine did, or None.
         timings: Of the kernels' run.
         paired: Of the recording's run.
     """
@@ -90,14 +90,9 @@ def from_pytest_benchmark(path: Path) -> Results:
     document = json.loads(path.read_text(encoding="utf-8"))
     timings, paired = [], []
     for benchmark in document["benchmarks"]:
-        told, stats = benchmark["extra_info"], benchmark["stats"]
+        told = benchmark["extra_info"]
         if told.get("kind") == "kernel":
-            measured = {
-                "median_us": stats["median"] * 1e6,
-                "iqr_us": stats["iqr"] * 1e6,
-                "rounds": stats["rounds"],
-            }
-            timings.append(_timing({**told, **measured}))
+            timings.append(_timing(told))
         elif told.get("kind") == "paired":
             paired.append(_paired(told))
     machine = document["machine_info"]["memattn"]
@@ -126,26 +121,55 @@ def load(path: Path) -> Results:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return Results(
-            document["date"],
+        results = Results(
+            str(document["date"]),
             document["machine"],
             tuple(_timing(row) for row in document.get("timings", ())),
             tuple(_paired(row) for row in document.get("paired", ())),
         )
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        _check(results)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"got {path}, expected a file that `memattn bench --save` wrote ({error})."
         ) from error
+    return results
+
+
+def _check(results: Results) -> None:
+    """Refuse what tables could not be made of."""
+    machine = results.machine
+    missing = [name for name in _FACTS if name not in machine]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)} of the machine")
+    if bool(results.timings) == bool(results.paired):
+        raise ValueError("no times, or of two kinds")
+    if results.timings and not all(machine["limits"][name] > 0 for name in ("copy", "fp32")):
+        raise ValueError("limits that are not positive")
+    if len({len(timing.turns_us) for timing in results.timings}) > 1:
+        raise ValueError("different numbers of turns")
 
 
 def _timing(row: Mapping[str, Any]) -> Timing:
-    chosen = {name: row[name] for name in Timing._fields}
-    return Timing(**{**chosen, "turns_us": tuple(row["turns_us"])})
+    turns = tuple(_positive(seconds) for seconds in row["turns_us"])
+    if len(turns) < 2:
+        raise ValueError(f"{len(turns)} turns")
+    words = {name: str(row[name]) for name in ("shape", "dtype", "provider", "gives")}
+    counts = {name: int(row[name]) for name in ("keys", "bytes", "flops")}
+    return Timing(**{**words, **counts, "turns_us": turns})  # type: ignore[arg-type]
 
 
 def _paired(row: Mapping[str, Any]) -> PairedRatio:
     filled: dict[str, Any] = {**PairedRatio._field_defaults, **row}
+    for name in ("ratio", "ratio_low", "ratio_high", "stock_seconds"):
+        filled[name] = _positive(filled[name])
     return PairedRatio(**{name: filled[name] for name in PairedRatio._fields})
+
+
+def _positive(number: Any) -> float:  # noqa: ANN401 (whatever a file may hold)
+    value = float(number)
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{value} is no time and no ratio")
+    return value
 
 
 def _short(value: object) -> object:

@@ -30,7 +30,7 @@ def run(suite: str, options: Sequence[str]) -> Results:
 
     Args:
         suite: `KERNELS` or `RECORDING`.
-        options: Options of the suite's conftest.
+        options: Options of the suite's conftest, or of pytest.
 
     Returns:
         What was measured.
@@ -46,11 +46,12 @@ def run(suite: str, options: Sequence[str]) -> Results:
                 *(sys.executable, "-P", "-m", "pytest", str(_HERE / suite), *options),
                 # No settings of a project that happens to lie around, and nothing left behind.
                 *("-c", os.devnull, "--rootdir", str(_HERE), "-p", "no:cacheprovider"),
-                *("--import-mode=importlib", "-vv", "-rfEs", "--capture=no"),
+                *("--import-mode=importlib", "-vv", "-rfEs", "--capture=no", "--exitfirst"),
                 *("-p", "memattn.benchmarks.progress"),
                 *("--benchmark-quiet", f"--benchmark-json={written}"),
                 f"--benchmark-storage={folder}",
             ],
+            env={name: text for name, text in os.environ.items() if name != "PYTEST_ADDOPTS"},
             stdout=subprocess.PIPE,
             text=True,
             check=False,

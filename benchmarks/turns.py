@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import torch
 
-TURNS = 7
+from memattn.benchmarks.orders import orders
+
+TURNS = 8  # even: every order has its reverse
 _SECONDS = 0.08  # of each call per turn
 _FEWEST = 3  # rounds per turn, however long they last
 _WARM_UP = 3  # calls: past lazy initialisation, compilation and autotuning
@@ -36,9 +38,8 @@ def synchronise(device: str) -> None:
 def in_turns(
     timeables: Mapping[str, Timeable], device: str, *, turns: int = TURNS, seconds: float = _SECONDS
 ) -> dict[str, list[list[float]]]:
-    """Time calls in turns.
+    """Time calls in turns, in the order of `orders`.
 
-    Each turn begins with another call than the one before, so that none always follows the same.
     The first call of a call's rounds is not counted: it finds the caches full of another's data.
 
     Args:
@@ -50,16 +51,14 @@ def in_turns(
     Returns:
         By name, for each turn the seconds of its rounds.
     """
-    names = list(timeables)
     for timeable in timeables.values():
         with timeable.around():
             for _ in range(_WARM_UP):
                 _time(timeable.call, device)
-    times: dict[str, list[list[float]]] = {name: [] for name in names}
+    times: dict[str, list[list[float]]] = {name: [] for name in timeables}
     with _without_collector():
-        for turn in range(turns):
-            first = turn % len(names) if names else 0
-            for name in names[first:] + names[:first]:
+        for order in orders(timeables, turns):
+            for name in order:
                 times[name].append(_rounds(timeables[name], device, seconds))
     return times
 

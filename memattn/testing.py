@@ -23,16 +23,19 @@ def assert_within_error_budget(actual: Tensor, *, exact: Tensor, eager: Tensor) 
         The rule is FlashAttention's (tests/test_flash_attn.py): self-scaling, so one strictness
         serves every dtype and shape.
     """
-    assert actual.shape == exact.shape == eager.shape, (
-        f"got shapes {list(actual.shape)}, {list(exact.shape)}, {list(eager.shape)}, expected one"
-    )
-    assert exact.dtype == torch.float64, f"exact: got {exact.dtype}, expected torch.float64"
+    # Raised, not asserted: `python -O` would let every error pass.
+    if not actual.shape == exact.shape == eager.shape:
+        shapes = [list(tensor.shape) for tensor in (actual, exact, eager)]
+        raise AssertionError(f"got shapes {', '.join(map(str, shapes))}, expected one")
+    if exact.dtype != torch.float64:
+        raise AssertionError(f"exact: got {exact.dtype}, expected torch.float64")
     if actual.numel() == 0:
         return
     rounding = torch.finfo(actual.dtype).eps * exact.abs().max().item()
     budget = 2 * (eager.double() - exact).abs().max().item() + rounding
     error = (actual.double() - exact).abs().max().item()
-    assert error <= budget, f"got an error of {error:.3e}, expected at most {budget:.3e}"
+    if not error <= budget:  # nan is not
+        raise AssertionError(f"got an error of {error:.3e}, expected at most {budget:.3e}")
 
 
 def explicit_cross_attention(

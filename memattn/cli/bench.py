@@ -5,16 +5,17 @@ statistics by each rival; lower is better. With files that `--save` wrote: shows
 """
 
 import argparse
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memattn import _env
 from memattn.errors import InputError
-from memattn.ops.dispatch import BACKENDS
 
 if TYPE_CHECKING:
     from memattn.benchmarks.results import Results
 
-_TIMING = ("recording", "all", "only", "device", "backend", "anyway", "save")  # options
+_TIMING = ("recording", "all", "only", "device", "anyway", "save")  # options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--only", default="", metavar="NAME", help="layers whose name contains this"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is one")
-    parser.add_argument("--backend", choices=BACKENDS, help="judge this one (auto's choice)")
-    parser.add_argument("--anyway", action="store_true", help="time on a busy machine too")
+    parser.add_argument(
+        "--anyway", action="store_true", help="time on a busy machine too, and say so"
+    )
     parser.add_argument(
         "--save",
         nargs="?",
@@ -64,7 +66,6 @@ def _show(arguments: argparse.Namespace) -> None:
     """Print, or draw, saved results."""
     from memattn.benchmarks.published import newest, section
     from memattn.benchmarks.results import load
-    from memattn.cli.bench_tables import print_results
 
     for name in _TIMING:
         if getattr(arguments, name):
@@ -78,7 +79,7 @@ def _show(arguments: argparse.Namespace) -> None:
         print(section(paths))
     if arguments.figure is None and not arguments.markdown:
         for path in paths:
-            print_results(load(path))
+            _print(load(path))
 
 
 def _draw(runs: "list[Results]", out: Path) -> None:
@@ -96,6 +97,21 @@ def _draw(runs: "list[Results]", out: Path) -> None:
     print(f"figure: {out}")
 
 
+def _print(results: "Results") -> None:
+    """Print where and with what was measured, and the tables of one run."""
+    from memattn.benchmarks.tables import notes, tables, where
+    from memattn.cli.tables import paragraph, table
+
+    busy = results.machine.get("busy")
+    if busy is not None:
+        print(paragraph(f"The machine was busy, and these times are not only memattn's: {busy}."))
+    print(paragraph(where(results)))
+    for each in tables(results):
+        print(f"\n{table(each.header, each.rows, right=each.right)}")
+    for note in notes(results):
+        print(f"\n{paragraph(note)}")
+
+
 def _time(arguments: argparse.Namespace) -> None:
     """Check that timing makes sense here, time, print, save."""
     from memattn.benchmarks import session
@@ -104,81 +120,65 @@ def _time(arguments: argparse.Namespace) -> None:
     import torch
 
     from memattn.benchmarks.busy import why_busy
-    from memattn.cli.bench_tables import print_results
+    from memattn.benchmarks.results import save
 
+    if _env.BACKEND != "auto":
+        raise InputError(
+            f"got MEMATTN_BACKEND={_env.BACKEND}, expected auto: backends are timed by name, and "
+            "the one that auto takes is judged."
+        )
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("got --device cuda, expected cpu: torch finds no GPU here.")
+    if arguments.recording and arguments.only:
+        raise InputError("got --only with --recording, expected one of them.")
     options = ["--device", device, *(["--every"] if arguments.all else [])]
-    if arguments.recording:
-        _refuse_kernel_options(arguments)
-    else:
-        options += _kernel_options(arguments, device)
-    folder = _folder(arguments)
-    reason = None if arguments.anyway else why_busy(device)
-    if reason is not None:
+    if arguments.only:
+        _check_only(arguments, device)
+        options += ["--only", arguments.only]
+    path = None if arguments.save is None else _path(arguments, device)
+    busy = why_busy(device)
+    if busy is not None and not arguments.anyway:
         raise InputError(
-            f"this machine is busy: {reason}, and times would be theirs as well; wait, or time all "
+            f"this machine is busy: {busy}, and times would be theirs as well; wait, or time all "
             "the same with --anyway."
         )
-    suite = session.RECORDING if arguments.recording else session.KERNELS
-    results = session.run(suite, options)
-    print_results(results)
-    if folder is not None:
-        _save(results, folder, arguments)
+    results = session.run(session.RECORDING if arguments.recording else session.KERNELS, options)
+    busy = busy or why_busy(device, after_timing=True)
+    results = results._replace(machine={**results.machine, "busy": busy})
+    _print(results)
+    if path is not None:
+        save(results, path)
+        print(f"\nresults: {path}")
 
 
-def _kernel_options(arguments: argparse.Namespace, device: str) -> list[str]:
-    """What the suite of the kernels is told, once it is known that there is something to time."""
+def _check_only(arguments: argparse.Namespace, device: str) -> None:
+    """Refuse a name that nothing has."""
     from memattn.benchmarks.cases import cases
-    from memattn.benchmarks.providers import backends
 
-    chosen = cases(device, every=arguments.all, only=arguments.only)
-    if not chosen:
+    if not cases(device, every=arguments.all, only=arguments.only):
         known = dict.fromkeys(c.shape.name for c in cases(device, every=arguments.all, only=""))
         raise InputError(
             f"got --only {arguments.only}, expected part of one of {', '.join(known)}."
         )
-    options = ["--only", arguments.only] if arguments.only else []
-    if arguments.backend is not None:
-        for case in chosen:
-            reason = backends(case)[arguments.backend]
-            if reason is not None:
-                raise InputError(
-                    f"got --backend {arguments.backend}, which cannot run {case.name}: {reason}."
-                )
-        options += ["--backend", arguments.backend]
-    return options
 
 
-def _refuse_kernel_options(arguments: argparse.Namespace) -> None:
-    for name in ("only", "backend"):
-        if getattr(arguments, name):
-            raise InputError(f"got --{name} with --recording, expected one of them.")
+def _path(arguments: argparse.Namespace, device: str) -> Path:
+    """The file that is to be written, found out before anything is timed.
 
-
-def _folder(arguments: argparse.Namespace) -> Path | None:
-    """Where results go, found out before anything is timed."""
-    from memattn.benchmarks.published import RESULTS
+    A run of a part, or of more than usual, has a name of its own and never replaces a usual one.
+    """
+    from memattn.benchmarks.machine import folder_name
+    from memattn.benchmarks.published import RECORDING, RESULTS
     from memattn.cli.targets import check_output
 
-    if arguments.save is None:
-        return None
-    folder: Path = RESULTS if arguments.save is True else arguments.save
     if arguments.save is True and not RESULTS.is_dir():
         raise InputError("got --save without a folder, expected one outside a checkout.")
-    check_output(folder, folder=True)
-    return folder
-
-
-def _save(results: "Results", folder: Path, arguments: argparse.Namespace) -> None:
-    """Write the file; a run of a part has a name of its own and never replaces a whole one."""
-    from memattn.benchmarks.published import RECORDING
-    from memattn.benchmarks.results import save
-
-    name = results.date + (RECORDING if arguments.recording else "")
-    for part in (arguments.only, arguments.backend):
-        name += f"-{part}" if part else ""
-    path = folder / results.machine["folder"] / f"{name}.json"
-    save(results, path)
-    print(f"\nresults: {path}")
+    folder: Path = RESULTS if arguments.save is True else arguments.save
+    name = datetime.now(UTC).date().isoformat() + (RECORDING if arguments.recording else "")
+    name += ("-all" if arguments.all else "") + (f"-{arguments.only}" if arguments.only else "")
+    path = folder / folder_name(device) / f"{name}.json"
+    check_output(path, folder=False)
+    if path.exists():
+        raise InputError(f"{path} is there already, and is not replaced: move or remove it.")
+    return path

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor2_0
+from torch.profiler import ProfilerActivity, profile
 
 import memattn
 from memattn.benchmarks import arms
@@ -169,6 +170,16 @@ def test_recording_needs_about_the_memory_of_its_record(testbed):
     assert size >= run.token_mass.nbytes + run.gap_squared.nbytes
     extra = peak_bytes(lambda: arms.recorded(testbed)) - peak_bytes(testbed.run)
     assert 0 < extra < 200e3 + 2 * size
+
+
+def test_the_backend_that_is_named_is_the_one_that_records(testbed):
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        arms.recorded(testbed)
+    called = {event.key for event in profiled.key_averages() if event.key.startswith("memattn::")}
+    # the reference calls torch's operations only
+    assert called == {f"memattn::cross_attention_{arms.backends(testbed)}"} - {
+        "memattn::cross_attention_reference"
+    }
 
 
 def test_peak_memory_is_what_was_held_at_once():

@@ -1,27 +1,27 @@
 import torch
 
 from memattn.benchmarks import limits
-from memattn.benchmarks.cases import Case
-from memattn.benchmarks.shapes import Shape
 
-SHAPE = Shape("hand", "none", batch=1, heads=1, queries=100, keys=25, dim=8, layers=1)
+REACHED = {"copy": 1e6, "fp32": 1e9, "bf16": 4e9}
 
 
-def test_the_floor_is_the_longer_of_moving_and_computing(monkeypatch):
-    monkeypatch.setattr(limits, "copy_bandwidth", lambda device: 1e6)
-    monkeypatch.setattr(limits, "matmul_speed", lambda device, dtype: 1e9)
-    # (100 + 100 + 25 + 25) * 8 numbers of 4 bytes at 1 MB/s
-    assert limits.floor_seconds(Case(SHAPE, "fp32", "cpu")) == 8000 / 1e6
-    monkeypatch.setattr(limits, "copy_bandwidth", lambda device: 1e12)
-    assert limits.floor_seconds(Case(SHAPE, "fp32", "cpu")) == 4 * 100 * 25 * 8 / 1e9
+def test_a_case_takes_the_longer_of_moving_and_computing():
+    assert limits.limit_seconds(8000, 1_000_000, "fp32", REACHED) == 8e-3
+    assert limits.limit_seconds(800, 4_000_000, "fp32", REACHED) == 4e-3
 
 
-def test_products_count_in_float32_on_the_cpu_and_in_the_inputs_dtype_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(limits, "copy_bandwidth", lambda device: 1e12)
+def test_products_count_at_the_faster_of_fp32_and_the_cases_dtype():
+    slow = {**REACHED, "bf16": 5e8}
+    assert limits.limit_seconds(1, 4_000_000, "bf16", REACHED) == 1e-3
+    assert limits.limit_seconds(1, 4_000_000, "bf16", slow) == 4e-3
+    assert limits.limit_seconds(1, 4_000_000, "fp16", REACHED) == 4e-3
+
+
+def test_limits_are_a_copy_and_products_that_the_cpu_can_multiply(monkeypatch):
     asked = []
-    monkeypatch.setattr(limits, "matmul_speed", lambda device, dtype: asked.append(dtype) or 1e9)
-    limits.floor_seconds(Case(SHAPE, "bf16", "cpu"))
-    limits.floor_seconds(Case(SHAPE, "bf16", "cuda"))
+    monkeypatch.setattr(limits, "copy_bandwidth", lambda device: 1.0)
+    monkeypatch.setattr(limits, "matmul_speed", lambda device, dtype: asked.append(dtype) or 2.0)
+    assert limits.limits("cpu") == {"copy": 1.0, "fp32": 2.0, "bf16": 2.0}
     assert asked == [torch.float32, torch.bfloat16]
 
 

@@ -31,16 +31,14 @@ def test_every_committed_figure_is_drawn_from_the_newest_results_beside_it():
         assert picture.read_text(encoding="utf-8") == expected, "memattn bench --figure draws it"
 
 
-def test_the_newest_whole_run_of_each_kind_and_device_is_taken(tmp_path):
-    for name in (
-        "2026-11-21",
-        "2026-11-22",
-        "2026-11-23-sd14_8x8",
-        "2026-11-20-recording",
-        "notes",
-    ):
-        for device in ("cpu-2-cores", "h200"):
-            (tmp_path / device).mkdir(exist_ok=True)
+def test_the_newest_usual_run_of_each_kind_and_device_is_taken(tmp_path):
+    run = recording()
+    busy = run._replace(machine={**run.machine, "busy": "other processes used 1.0 of its 2 cores"})
+    for device in ("cpu-2-cores", "h200"):
+        for name in ("2026-11-21", "2026-11-22", "2026-11-20-recording"):
+            save(run, tmp_path / device / f"{name}.json")
+        save(busy, tmp_path / device / "2026-11-24.json")
+        for name in ("2026-11-23-sd14_8x8", "2026-11-23-all", "2026-11-23-recording-all", "notes"):
             (tmp_path / device / f"{name}.json").touch()
     (tmp_path / "readme.txt").touch()
     assert [path.relative_to(tmp_path).as_posix() for path in newest(tmp_path)] == [
@@ -62,14 +60,21 @@ def test_the_section_has_ratios_means_verdicts_and_where_they_come_from(tmp_path
         run,
     )
     save(recording(), paired)
-    lines = section([run, paired]).splitlines()
-    assert "| `sd14_64x64` | 0.006 | 0.60 | 0.15 | 0.0052 | 0.52 | 0.13 |" in lines
-    assert "| `sd14_32x32` | 0.008 | 0.80 | 0.20 |  |  |  |" in lines
-    assert "| geometric mean |  | **0.69** | 0.17 |  | **0.52** | 0.13 |" in lines
-    met = "| scaled_dot_product_attention, 77 tokens | 0.63 | 0.80 | 0.70, worst 0.90 | met |"
+    text = section([run, paired])
+    lines = text.splitlines()
+    assert (
+        "| sd14_64x64 | fp32 | 6 | 0.60 (0.60-0.60) | 0.75 math | 0.15 | 1.20 (1.20-1.20) " in text
+    )
+    assert "| mean |  |  | 0.63 | 0.79 | 0.16 | 1.26 | 1.26 |" in lines
+    assert "| worst |  |  | 0.80 | 1.00 | 0.20 | 1.60 | 1.60 |" in lines
+    worst = "0.80 sd14_32x32 fp32"
+    met = f"| torch's attention, 77 tokens | 0.63 | {worst} | 0.70, worst 0.90 | met |"
     assert met in lines
-    assert "| sd14 | whole denoiser | fp32 | 0.990 (0.981 to 1.004) | 1.01, met |" in lines
-    assert "| sd14 | cross-attention layers | fp32 | 0.700 (0.680 to 0.710) | 0.95, met |" in lines
-    memory = "1.23 MB more were in use at the peak; the record holds 1.10 MB."
-    assert f"sd14, fp32: recorded, {memory}" in lines
-    assert any(f"`{tmp_path.name}/2026-11-22.json`" in line for line in lines)
+    fastest = "1.00 sd14_32x32 fp32"
+    assert f"| the fastest plain attention, 77 tokens | 0.79 | {fastest} |  |  |" in lines
+    assert "| sd14 | whole denoiser | fp32 | 0.990 (0.981-1.004) | 1.01, met |" in lines
+    assert "| sd14 | cross-attention layers | fp32 | 0.700 (0.680-0.710) | 0.95, met |" in lines
+    memory = "1.23 MB more were in use in torch's allocator; the record holds 1.10 MB."
+    assert f"sd14, fp32: recorded by the cpu backend, at the peak {memory}" in lines
+    place = "Some Processor, 2 threads, AVX2, torch 2.13.0, memattn 0.1.0, commit abc1234"
+    assert f"{place}, 2026-11-22: `{tmp_path.name}/2026-11-22.json`." in lines

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from memattn.benchmarks.ratios import geometric_mean, ratio, recording_verdict, rows, verdicts
+from memattn.benchmarks.ratios import ratio, recording_verdict, rows, verdicts
 from memattn.errors import InputError
 from tests.benchmarks.runs import case, kernels, recording, timing
 
@@ -20,7 +20,7 @@ def test_a_row_compares_with_the_right_rivals():
     assert (row.fastest.median, row.fastest_name) == (pytest.approx(0.75), "sdpa_math")
     assert row.sums.median == pytest.approx(6 / 40)
     assert row.without.median == pytest.approx(1.2)
-    assert row.floor == pytest.approx(1.2)
+    assert row.limit.median == pytest.approx(1.2)
 
 
 def test_a_case_without_a_rival_is_refused():
@@ -29,8 +29,21 @@ def test_a_case_without_a_rival_is_refused():
         rows(kernels(alone))
 
 
-def test_means_are_geometric():
-    assert geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
+OTHERS = (
+    timing("a", "fp32", "sdpa", "plain", (50.0,) * 3),
+    timing("a", "fp32", "sdpa_with_sums", "sums", (50.0,) * 3),
+)
+
+
+def test_the_fastest_rival_is_the_fastest_of_the_same_turns():
+    # the median of math's turns is lower; beside ours in each turn, flash's is
+    ours = (10.0, 20.0, 30.0)
+    rivals = (
+        timing("a", "fp32", "sdpa_flash", "plain", (9.5, 18.0, 28.0)),
+        timing("a", "fp32", "sdpa_math", "plain", (12.0, 17.0, 33.0)),
+    )
+    (row,) = rows(kernels(case("a", "fp32", ours=ours)[:4] + rivals + OTHERS))
+    assert row.fastest_name == "sdpa_flash"
 
 
 def judged(*cases):
@@ -56,16 +69,16 @@ def test_a_target_is_about_the_layers_it_was_promised_for():
     long_prompt = case("sana", "fp32", ours=(50.0,) * 3, keys=300)
     small = case("sd14_8x8", "fp32", ours=(50.0,) * 3, size=4_999_999)
     found = judged(known, long_prompt)
-    assert (found["sdpa"].worst, found["floor"].worst) == pytest.approx((0.5, 10.0))
-    assert judged(known, small)["floor"].worst == pytest.approx(1.0)
-    assert "floor" not in judged(small)
+    assert (found["sdpa"].worst, found["limit"].worst) == pytest.approx((0.5, 10.0))
+    assert judged(known, small)["limit"].worst == pytest.approx(1.0)
+    assert "limit" not in judged(small)
 
 
-def test_on_a_gpu_the_fastest_plain_attention_is_to_be_beaten():
-    table = rows(kernels(case("sd14_64x64", "fp32", ours=(8.1,) * 3)))
-    found = {verdict.target.column: verdict for verdict in verdicts(table, "cuda")}
-    assert "sdpa" not in found
-    assert not found["fastest"].is_met
+def test_the_fastest_plain_attention_is_shown_without_a_promise():
+    found = judged(case("sd14_64x64", "fp32", ours=(8.8,) * 3))["fastest"]
+    assert found.mean == pytest.approx(1.1)
+    assert found.is_met is None
+    assert verdicts(rows(kernels(case("a", "fp32", ours=(8.0,) * 3))), "cuda") == []
 
 
 def test_recording_is_judged_by_the_upper_end_of_the_interval():
