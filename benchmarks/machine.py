@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import memattn
+from memattn import _extension
 
 _PACKAGES = ("torch", "triton", "diffusers")
 
@@ -33,13 +34,23 @@ def facts(device: str) -> dict[str, object]:
         "folder": folder_name(device),
         "device_type": device,
         "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_capability": _cpu_capability(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "memattn": memattn.__version__,
         **{package: _version(package) for package in _PACKAGES},
         "commit": _commit(),
     }
+
+
+def _cpu_capability() -> str:
+    """The instruction set of the cpu kernels; torch's own where they were not compiled."""
+    try:
+        _extension.load("cpu")
+    except ImportError:
+        return torch.backends.cpu.get_cpu_capability()
+    capability: str = torch.ops.memattn.cpu_capability()
+    return capability
 
 
 def _processor() -> str:
