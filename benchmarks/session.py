@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from memattn import _env
 from memattn.benchmarks.results import Results, from_pytest_benchmark
 from memattn.errors import InputError, MemattnError
 
@@ -51,7 +52,7 @@ def run(suite: str, options: Sequence[str]) -> Results:
                 *("--benchmark-quiet", f"--benchmark-json={written}"),
                 f"--benchmark-storage={folder}",
             ],
-            env={name: text for name, text in os.environ.items() if name != "PYTEST_ADDOPTS"},
+            env=_env.without("PYTEST_ADDOPTS"),
             stdout=subprocess.PIPE,
             text=True,
             check=False,

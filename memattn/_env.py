@@ -6,3 +6,8 @@ MEMATTN_BACKEND   the backend that `backend="auto"` stands for: auto, cuda, trit
 import os
 
 BACKEND = os.environ.get("MEMATTN_BACKEND", "auto")
+
+
+def without(*names: str) -> dict[str, str]:
+    """The environment for a child process that these variables are not meant for."""
+    return {name: text for name, text in os.environ.items() if name not in names}

@@ -61,7 +61,6 @@ def test_the_library_uses_no_cpp_symbol_of_torch():
 def test_the_library_needs_torch_and_the_language_only():
     needed = set(re.findall(r"NEEDED.*\[(.+?)\.so", tool("readelf", "--dynamic", "--wide")))
     assert "libtorch_cpu" in needed
-    language = {"libstdc++", "libgcc_s", "libm", "libc", "ld-linux-x86-64"}
-    assert (
-        needed <= {"libtorch", "libtorch_cpu", "libc10"} | language
-    )  # a second OpenMP least of all
+    language = r"libstdc\+\+|libgcc_s|libm|libc|ld-linux-.*"
+    others = {n for n in needed if not re.fullmatch(rf"libtorch|libtorch_cpu|libc10|{language}", n)}
+    assert others == set()  # a second OpenMP least of all

@@ -57,7 +57,17 @@ def test_the_grid_has_every_pair_of_choices():
 
 
 @pytest.mark.parametrize("case", list(grid()), ids=name)
-def test_result_is_within_the_error_budget(backend, device, case):
+def test_result_is_within_the_error_budget(compiled_backend, device, case):
+    run_case(compiled_backend, device, case)
+
+
+# A third has every number of keys, every dimension and every dtype.
+@pytest.mark.parametrize("case", list(grid())[::3], ids=name)
+def test_reference_is_within_the_error_budget(case):
+    run_case("reference", "cpu", case)
+
+
+def run_case(backend, device, case):
     queries, keys, dim, dtype, names = case
     # The budget compares two largest errors: that takes enough numbers for both.
     heads = 8 if queries <= 5 else 1
@@ -69,6 +79,29 @@ def test_result_is_within_the_error_budget(backend, device, case):
     assert_result_within_budget(result, tensors, arguments)
     present = [field is not None for field in result]
     assert present == [True, statistics, statistics, "token" in names, False]
+
+
+@pytest.mark.parametrize("case", list(grid())[::11], ids=name)
+def test_logsumexp_for_a_backward_is_within_the_error_budget(compiled_backend, device, case):
+    queries, keys, dim, dtype, names = case
+    shape = (2, 8 if queries <= 5 else 1, queries, keys, dim)
+    tensors = inputs(shape, dtype, device)
+    arguments = {k: v for k, v in extras(shape, device).items() if k in names}
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    result = memattn.cross_attention(*leaves, **arguments, backend=compiled_backend)
+    assert result.logsumexp is not None
+    detached = [None if field is None else field.detach() for field in result]
+    assert_result_within_budget(type(result)(*detached), tensors, arguments)
+
+
+# How many are too many for a float32 sum in one go, and the few that two keys share.
+@pytest.mark.parametrize(("queries", "keys"), [(65536, 8), (240, 2)])
+@pytest.mark.parametrize("seed", range(6))
+def test_sums_over_queries_are_within_the_error_budget(backend, device, queries, keys, seed):
+    torch.manual_seed(seed)
+    tensors = inputs((1, 1, queries, keys, 8), device=device)
+    result = memattn.cross_attention(*tensors, backend=backend)
+    assert_result_within_budget(result, tensors, {})
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

@@ -142,6 +142,76 @@ def test_nan_in_one_query_row_stays_in_that_row(backend, device, dtype):
         torch.testing.assert_close(spoiled, whole, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nan_in_one_query_row_is_in_that_rows_logsumexp(compiled_backend, device, dtype):
+    query, key, value = inputs(SHAPES["sd_64px"], dtype, device)
+    results = []
+    for entry in (0.0, torch.nan):
+        query[1, 2, 37, 3] = entry
+        leaves = [t.clone().requires_grad_() for t in (query, key, value)]
+        results.append(memattn.cross_attention(*leaves, backend=compiled_backend).logsumexp)
+    clean, spoiled = results
+    assert spoiled[1, 2, 37].isnan()
+    spoiled[1, 2, 37] = clean[1, 2, 37]
+    assert torch.equal(spoiled, clean)
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["bare", "key_bias"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("keys", [1, 16, 77, 80])
+def test_logits_that_are_all_minus_infinity_by_value(backend, device, keys, dtype, biased):
+    """Without a bias no key is removed, and 0 / 0 is nan; with one the row counts as empty."""
+    query, key, value = inputs((1, 2, 5, keys, 16), dtype, device)
+    query[0, 1, 2, 3] = torch.inf
+    key[..., 3] = -1 - key[..., 3].abs()
+    token = torch.tensor([keys - 1], device=device)
+    bias = torch.zeros(1, keys, device=device) if biased else None
+    result = memattn.cross_attention(query, key, value, key_bias=bias, token=token, backend=backend)
+    clean = [0, 1, 3, 4]
+    alone = memattn.cross_attention(
+        query[:, :, clean], key, value, key_bias=bias, token=token, backend=backend
+    )
+    torch.testing.assert_close(result.output[:, :, clean], alone.output)
+    assert result.token_mass[:, 0].isfinite().all()
+    row = (result.output[0, 1, 2], result.token_map[0, 1, 2])
+    for field in row:
+        assert (field == 0).all() if biased else field.isnan().all()
+    for name in ("token_mass", "token_entropy"):
+        head = getattr(result, name)[0, 1]
+        if biased:
+            torch.testing.assert_close(head, getattr(alone, name)[0, 1])
+        else:
+            assert head.isnan().all()
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["bare", "key_bias"])
+@pytest.mark.parametrize("keys", [1, 77, 80])
+@pytest.mark.parametrize("factor", [-1e38, 1e38, -torch.inf, torch.inf])
+def test_any_begin_scale_gives_what_the_definition_gives(backend, device, factor, keys, biased):
+    # All logits are positive: whatever multiplies the first, its sign is known.
+    shapes = [(2, 2, length, 16) for length in (5, keys, keys)]
+    query, key, value = (torch.rand(shape, device=device) for shape in shapes)
+    arguments = {"begin_scale": torch.tensor([factor, 1.0], device=device)}
+    arguments["token"] = torch.tensor([0, 0], device=device)
+    if biased:
+        arguments["key_bias"] = torch.zeros(2, keys, device=device)
+    result = memattn.cross_attention(query, key, value, **arguments, backend=backend)
+    exact = explicit_cross_attention(
+        *(t.double() for t in (query, key, value)), **double(arguments)
+    )
+    names = ["output", "token_mass", "token_map"]
+    if abs(factor) < torch.inf:
+        names.append("token_entropy")
+    if biased and keys == 1 and factor == -torch.inf:
+        for name in names:  # its only key is removed
+            assert getattr(result, name)[0].count_nonzero() == 0
+        return
+    for name in names:
+        torch.testing.assert_close(
+            getattr(result, name).double(), getattr(exact, name), atol=1e-5, rtol=0, equal_nan=True
+        )
+
+
 @pytest.mark.parametrize(
     ("place", "bad"),
     [

@@ -60,6 +60,19 @@ def test_gradients_of_many_query_blocks_are_within_the_error_budget(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("offset", [1e5, -1e5])
+def test_gradients_under_a_large_bias_on_every_key_are_within_the_error_budget(
+    backend, device, dtype, offset
+):
+    """A logsumexp is rounded to 1/128 here. Logits are whole 128ths, and lose nothing."""
+    query, key, value = inputs((2, 2, 65, 77, 64), dtype, device)
+    tensors = ((4 * query).round() / 4, (4 * key).round() / 4, value)
+    arguments = {"key_bias": torch.full((2, 77), offset, device=device)}
+    attention = functools.partial(memattn.cross_attention, backend=backend)
+    assert_gradients_within_budget(attention, tensors, arguments)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("statistics", [True, False], ids=["statistics", "plain"])
 def test_gradients_of_a_sample_without_tokens_are_zero(backend, device, statistics, dtype):
     query, key, value = (t.requires_grad_() for t in inputs((2, 1, 3, 4, 8), dtype, device))

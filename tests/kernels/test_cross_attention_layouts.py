@@ -82,6 +82,19 @@ def test_an_expanded_axis_is_read_as_its_copy(backend, device, dtype, axis):
     assert_same_results(backend, copies, tensors, extras(shape, device))
 
 
+@pytest.mark.parametrize("layout", ["every second", "expanded", "column"])
+def test_a_token_may_have_any_strides(backend, device, layout):
+    token = {
+        "every second": torch.arange(4)[::2],
+        "expanded": torch.tensor([2]).expand(2),
+        "column": torch.arange(6).view(2, 3)[:, 1],
+    }[layout].to(device)
+    tensors = inputs((2, 3, 65, 77, 16), device=device)
+    one = memattn.cross_attention(*tensors, token=token.contiguous(), backend=backend)
+    two = memattn.cross_attention(*tensors, token=token, backend=backend)
+    assert torch.equal(one.token_map, two.token_map)
+
+
 @pytest.mark.parametrize("statistics", [True, False], ids=["statistics", "plain"])
 @pytest.mark.parametrize("layout", ["transposed", "contiguous", "sliced"])
 def test_output_is_laid_out_for_the_projection(backend, device, layout, statistics):

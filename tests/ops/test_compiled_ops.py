@@ -82,6 +82,103 @@ def test_results_have_the_shapes_dtypes_and_strides_of_their_fakes(
         assert real.numel() == 0 or real.stride() == fake.stride()
 
 
+def test_backward_op_takes_a_logsumexp_of_any_strides(compiled_backend, device):
+    tensors = inputs(torch.float32, device)
+    output, _, _, _, logsumexp = torch_library.register(compiled_backend).op(
+        *request(tensors, logsumexp=True)
+    )
+    op = getattr(torch.ops.memattn, f"cross_attention_{compiled_backend}_backward").default
+    grad_output = torch.randn_like(output)
+    expected = op(grad_output, *tensors, None, None, output, logsumexp, 0.25)
+    every_second = logsumexp.repeat_interleave(2, dim=2)[..., ::2]
+    turned = logsumexp.transpose(0, 2).contiguous().transpose(0, 2)
+    for other in (every_second, turned):
+        actual = op(grad_output, *tensors, None, None, output, other, 0.25)
+        assert all(map(torch.equal, actual, expected))
+
+
+# Of the cpu op's arguments, one wrong at a time: a compiled graph has gone past the Python checks.
+WRONG = [
+    ("query", torch.zeros(3, 33, 16)),
+    ("key", torch.zeros(3, 7, 16)),
+    ("key", torch.zeros(1, 3, 7, 16)),
+    ("key", torch.zeros(2, 2, 7, 16)),
+    ("key", torch.zeros(2, 3, 7, 8)),
+    ("key", torch.zeros(2, 3, 0, 16)),
+    ("key", torch.zeros(2, 3, 7, 16, dtype=torch.bfloat16)),
+    ("value", torch.zeros(2, 3, 7)),
+    ("value", torch.zeros(2, 3, 6, 16)),
+    ("value", torch.zeros(2, 3, 7, 16, dtype=torch.float16)),
+    ("key_bias", torch.zeros(2, 6)),
+    ("key_bias", torch.zeros(1, 7)),
+    ("begin_scale", torch.zeros(1)),
+    ("begin_scale", torch.zeros(2, 1)),
+]
+WRONG_FORWARD = [("token", torch.zeros(1, dtype=torch.int64)), ("token", torch.tensor([[0], [0]]))]
+WRONG_BACKWARD = [
+    ("grad_output", torch.zeros(2, 3, 32, 16)),
+    ("grad_output", torch.zeros(2, 3, 33, 8)),
+    ("grad_output", torch.zeros(2, 3, 33, 16, dtype=torch.bfloat16)),
+    ("logsumexp", torch.zeros(2, 3, 32)),
+    ("logsumexp", torch.zeros(2, 3, 33, 1)),
+    ("logsumexp", torch.zeros(2, 3, 33, dtype=torch.float64)),
+]
+
+
+def case_id(part):
+    return part if isinstance(part, str) else f"{list(part.shape)} {part.dtype}"
+
+
+@needs_cpu_kernels
+@pytest.mark.parametrize(("name", "wrong"), WRONG + WRONG_FORWARD, ids=case_id)
+def test_the_cpu_op_refuses_what_no_check_has_seen(name, wrong):
+    asked = request(inputs(torch.float32, "cpu"), logsumexp=False, **extras("cpu"))
+    op = torch_library.register("cpu").op
+    op(*asked)
+    with pytest.raises(RuntimeError, match=rf"\b{name}"):
+        op(*asked._replace(**{name: wrong}))
+
+
+@needs_cpu_kernels
+@pytest.mark.parametrize(("name", "wrong"), WRONG + WRONG_BACKWARD, ids=case_id)
+def test_the_cpu_backward_op_refuses_what_no_check_has_seen(name, wrong):
+    given = extras("cpu")
+    asked = request(inputs(torch.float32, "cpu"), logsumexp=True, **given)
+    output, _, _, _, logsumexp = torch_library.register("cpu").op(*asked)
+    arguments = {
+        "grad_output": torch.zeros_like(output),
+        **dict(list(asked._asdict().items())[:5]),  # query to begin_scale
+        "output": output,
+        "logsumexp": logsumexp,
+    }
+    op = torch.ops.memattn.cross_attention_cpu_backward.default
+    op(*arguments.values(), 0.25)
+    with pytest.raises(RuntimeError, match=rf"\b{name}"):
+        op(*{**arguments, name: wrong}.values(), 0.25)
+
+
+@needs_cpu_kernels
+@pytest.mark.parametrize("dim", [0, 12])
+def test_the_cpu_ops_refuse_a_head_dimension_that_vectors_do_not_divide(dim):
+    tensors = [torch.zeros(2, 3, length, dim) for length in (33, 7, 7)]
+    forward = torch_library.register("cpu").op
+    with pytest.raises(RuntimeError, match="dimension"):
+        forward(*tensors, None, None, None, 1.0, True, True)
+    backward = torch.ops.memattn.cross_attention_cpu_backward.default
+    given = (tensors[0], *tensors, None, None, tensors[0], torch.zeros(2, 3, 33))
+    with pytest.raises(RuntimeError, match="dimension"):
+        backward(*given, 1.0)
+
+
+@needs_cpu_kernels
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32], ids=str)
+def test_the_cpu_op_refuses_a_dtype_that_it_does_not_take(dtype):
+    tensors = [torch.zeros(2, 3, length, 16, dtype=dtype) for length in (33, 7, 7)]
+    op = torch_library.register("cpu").op
+    with pytest.raises(RuntimeError, match="dtype"):
+        op(*tensors, None, None, None, 1.0, True, False)
+
+
 @needs_cpu_kernels
 @pytest.mark.parametrize("token", [-1, 7, 2**40])
 def test_the_cpu_op_refuses_a_token_that_no_check_has_seen(token):

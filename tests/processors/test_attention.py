@@ -1,4 +1,3 @@
-
 import pytest
 import torch
 from diffusers.hooks import LayerSkipConfig, apply_layer_skip
