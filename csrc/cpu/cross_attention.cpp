@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <new>
@@ -37,11 +38,18 @@ FloatBuffer allocate(int64_t count) {
       static_cast<float*>(::operator new[](count * sizeof(float), kCacheLine, std::nothrow)));
 }
 
-// Run `work(begin, end, scratch)` over ranges of the units, with so many floats for each thread.
+// Multiplications below which a second thread costs more than it does.
+constexpr int64_t kLeastWork = 1 << 19;
+
+// Run `work(begin, end, scratch)` over ranges of the units, blocks of so many queries, with so many
+// floats for each thread.
 template <typename Work>
-void run_in_parallel(int64_t units, int64_t scratch_floats, const Work& work) {
+void run_in_parallel(const Attention& a, int64_t units, int64_t block, int64_t scratch_floats,
+                     const Work& work) {
+  const int64_t unit_work = std::min(block, a.queries) * a.keys * a.dim;
+  const int64_t grain = kLeastWork / std::max<int64_t>(unit_work, 1) + 1;
   std::atomic<bool> has_memory = true;
-  torch::stable::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, units, grain, [&](int64_t begin, int64_t end) {
     const FloatBuffer scratch = allocate(scratch_floats);
     if (scratch) {
       work(begin, end, scratch.get());
@@ -212,7 +220,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
       .logsumexp = logsumexp ? static_cast<float*>(lse.mutable_data_ptr()) : nullptr,
   };
   const Kernels& chosen = kernels();
-  run_in_parallel(heads * blocks, chosen.forward_scratch(call),
+  run_in_parallel(attention, heads * blocks, kForwardBlock, chosen.forward_scratch(call),
                   [&](int64_t begin, int64_t end, float* scratch) {
                     chosen.forward(call, begin, end, scratch);
                   });
@@ -260,7 +268,7 @@ std::tuple<Tensor, Tensor, Tensor> cross_attention_backward(
       .grad_value = parts.get() + heads * blocks * size,
   };
   const Kernels& chosen = kernels();
-  run_in_parallel(heads * blocks, chosen.backward_scratch(call),
+  run_in_parallel(attention, heads * blocks, kBackwardBlock, chosen.backward_scratch(call),
                   [&](int64_t begin, int64_t end, float* scratch) {
                     chosen.backward(call, begin, end, scratch);
                   });
