@@ -1,6 +1,8 @@
-"""Every environment variable memattn reads at run time, each read once, at import.
+"""Every environment variable of memattn's own, each read once, at import.
 
 MEMATTN_BACKEND   the backend that `backend="auto"` stands for: auto, cuda, triton, cpu, reference.
+
+The compiled cpu kernels read torch's ATEN_CPU_CAPABILITY as well.
 """
 
 import os

@@ -25,7 +25,7 @@ namespace {
 constexpr int kLanes = 16;
 constexpr int kTileRows = 5;
 constexpr int kTileVectors = 5;  // 5 x 5 sums, 5 columns and an element take 31 of 32 registers
-constexpr int64_t kDepth = 96;
+constexpr int64_t kDepth = 48;   // words of two products
 
 inline __m512 maximum(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }  // b if one is nan
 
@@ -34,7 +34,9 @@ inline __m512 maximum(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }  // b 
 #include "cpu/head.h"
 #include "cpu/cross_attention_forward.h"
 
-struct Pairs {  // two bfloat16, whose products with two others are added up by one instruction
+// Two bfloat16, whose products with two others are added up by one instruction. It takes subnormal
+// numbers (below 1.2e-38) for zeros.
+struct Pairs {
   static constexpr int64_t kPerWord = 2;
 
   static __m512 add_product(__m512 sum, float element, __m512 column) {

@@ -27,8 +27,8 @@ const Kernels& choose() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq");
-  if (avx512 && cap.empty() && __builtin_cpu_supports("avx512bf16")) return kAvx512Bf16;
-  if (avx512 && cap != "avx2" && cap != "default") return kAvx512;
+  if (avx512 && cap != "avx2" && cap != "default")
+    return cap != "avx512" && __builtin_cpu_supports("avx512bf16") ? kAvx512Bf16 : kAvx512;
   if (avx2 && cap != "default") return kAvx2;
 #endif
   return kDefault;

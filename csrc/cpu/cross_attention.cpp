@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <optional>
@@ -34,11 +35,12 @@ using FloatBuffer = std::unique_ptr<float[], FreeAligned>;
 
 // Null where there is no memory: an exception could not leave a thread of torch's.
 FloatBuffer allocate(int64_t count) {
+  if (count < 0 || count > PTRDIFF_MAX / static_cast<int64_t>(sizeof(float))) return nullptr;
   return FloatBuffer(
       static_cast<float*>(::operator new[](count * sizeof(float), kCacheLine, std::nothrow)));
 }
 
-// Multiplications below which a second thread costs more than it does.
+// Multiplications of one product below which a second thread costs more than it does.
 constexpr int64_t kLeastWork = 1 << 19;
 
 // Run `work(begin, end, scratch)` over ranges of the units, blocks of so many queries, with so many

@@ -81,8 +81,8 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
       sum += weight;
       weighted_sum += weight * load(grad + k);
     }
-    // One but for the rounding of logsumexp, which all of the row would share; or 0, without any
-    // key.
+    // One but for the rounding of logsumexp, and the forward's order of summation, which all of the
+    // row would share; or 0, without any key.
     const float total = sum_of_lanes(sum)[0];
     const float inverse = total == 0.0f ? 0.0f : 1.0f / total;
     const float mean = sum_of_lanes(weighted_sum)[0] * inverse;

@@ -1,9 +1,9 @@
 // Forward of one range of query blocks. Included inside an instruction set's namespace.
 //
-// A strip of a few tiles of queries at a time: scores by multiply, softmax in one shot (all keys
-// are there: no running maximum, nothing to rescale), output by multiply. A strip's scores never
-// leave the first-level cache; more tiles share the cost of the statistics' sums, fewer leave room
-// for the keys.
+// A strip of a few tiles of queries at a time: scores by multiply, softmax in one shot (whole rows
+// of scores are there: no running maximum, nothing to rescale), output by multiply. With 77 keys a
+// strip stays in the first-level cache; more tiles share the cost of the statistics' sums, fewer
+// leave room for the keys.
 
 constexpr int64_t kStrip = 4 * kTileRows;  // queries taken at a time
 static_assert(kForwardBlock % kStrip == 0);
@@ -22,9 +22,9 @@ struct ForwardScratch {
   float* log_sum;
 
   static int64_t size(const Attention& a) {
-    const int64_t copies = Words::kPerWord == 1 ? 2 : 3;  // of [kStrip, Lk], the third in words
-    return Head<Words>::size(a) + kStrip * (Head<Words>::key_stride(a) + copies * padded(a.keys)) +
-           4 * kStripPadded + 2 * padded(a.keys);
+    const int64_t in_words = Words::kPerWord == 1 ? 0 : padded(a.keys) / Words::kPerWord;
+    return Head<Words>::size(a) +
+           kStrip * (Head<Words>::key_stride(a) + 2 * padded(a.keys) + in_words) + 4 * kStripPadded;
   }
 
   ForwardScratch(const Attention& a, float* scratch) {
@@ -32,7 +32,7 @@ struct ForwardScratch {
     scores = query + kStrip * Head<Words>::key_stride(a);
     weights = scores + kStrip * padded(a.keys);
     weight_words = Words::kPerWord == 1 ? weights : weights + kStrip * padded(a.keys);
-    maximum = weight_words + kStrip * padded(a.keys);
+    maximum = weight_words + kStrip * padded(a.keys) / Words::kPerWord;
     sum = maximum + kStripPadded;
     inverse = sum + kStripPadded;
     log_sum = inverse + kStripPadded;

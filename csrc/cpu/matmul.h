@@ -4,7 +4,7 @@
 //
 // for kTileRows rows and as many columns as registers hold; `sink(row, column, lanes)` receives
 // what one vector of a row adds up to. Rows of `b` are vectors, elements of `a` are broadcast. Sums
-// of more than kDepth terms are sums of parts, which lose fewer digits.
+// of more than kDepth words are sums of parts, which lose fewer digits.
 //
 // Elements are words of 32 bits; what a word holds, and what a product of two is, `Words` says.
 

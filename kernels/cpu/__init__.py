@@ -1,1 +1,1 @@
-"""The CPU backend: csrc/cpu, vectorised for the machine at hand, a thread per block of queries."""
+"""The CPU backend: csrc/cpu, vectorised for the machine at hand; threads share the queries."""
