@@ -26,6 +26,7 @@ from diffusers import (
 from torch import Tensor
 
 from memattn.testbed.loading import load_pipeline
+from memattn.testbed.networks import build_scheduler
 
 SD_1_4: Mapping[str, Any] = {
     "sample_size": 64,
@@ -205,15 +206,11 @@ def _denoiser(
 
 
 def _scheduler() -> DDIMScheduler:
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="trailing",  # one step then begins at pure noise, and shows the denoiser
+    # one step then begins at pure noise, and shows the denoiser
+    scheduler: DDIMScheduler = DDIMScheduler.from_config(
+        build_scheduler().config, timestep_spacing="trailing"
     )
+    return scheduler
 
 
 def _text(width: int, dtype: torch.dtype) -> dict[str, Tensor]:

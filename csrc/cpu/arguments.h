@@ -40,6 +40,10 @@ struct Attention {
 constexpr int64_t kForwardBlock = 240;
 constexpr int64_t kBackwardBlock = 960;
 
+constexpr int64_t blocks_of(int64_t queries, int64_t block) {
+  return (queries + block - 1) / block;
+}
+
 struct Forward {
   Attention attention;
   const int64_t* token;  // [B], or null

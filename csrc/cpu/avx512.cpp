@@ -22,15 +22,12 @@
 namespace memattn::cpu {
 namespace {
 
-constexpr int kLanes = 16;
-constexpr int kTileRows = 5;
-constexpr int kTileVectors = 5;  // 5 x 5 sums, 5 columns and an element take 31 of 32 registers
+#include "cpu/lanes16.h"
+
 constexpr int64_t kDepth = 96;
 
 typedef uint16_t EightShorts __attribute__((vector_size(16)));
 typedef uint16_t SixteenShorts __attribute__((vector_size(32)));
-
-inline __m512 maximum(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }  // b if one is nan
 
 inline SixteenShorts narrow(__m512 value) {
   return reinterpret_cast<SixteenShorts>(_mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));

@@ -22,12 +22,9 @@
 namespace memattn::cpu {
 namespace {
 
-constexpr int kLanes = 16;
-constexpr int kTileRows = 5;
-constexpr int kTileVectors = 5;  // 5 x 5 sums, 5 columns and an element take 31 of 32 registers
-constexpr int64_t kDepth = 48;   // words of two products
+#include "cpu/lanes16.h"
 
-inline __m512 maximum(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }  // b if one is nan
+constexpr int64_t kDepth = 48;  // words of two products
 
 #include "cpu/vectors.h"
 #include "cpu/matmul.h"

@@ -198,7 +198,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
   const auto token = contiguous_as(any_token, ScalarType::Long);
   if (token) check_token(*token, query.size(0), key.size(2));
   const Attention attention = attention_of(query, key, value, key_bias, begin_scale, scale);
-  const int64_t blocks = (attention.queries + kForwardBlock - 1) / kForwardBlock;
+  const int64_t blocks = blocks_of(attention.queries, kForwardBlock);
   const int64_t heads = attention.batch * attention.heads;
   const int64_t stride =
       (attention.keys + kStatisticsPadding - 1) / kStatisticsPadding * kStatisticsPadding;
@@ -254,7 +254,7 @@ std::tuple<Tensor, Tensor, Tensor> cross_attention_backward(
   const auto key_bias = contiguous_as(any_key_bias, ScalarType::Float);
   const auto begin_scale = contiguous_as(any_begin_scale, ScalarType::Float);
   const Attention attention = attention_of(query, key, value, key_bias, begin_scale, scale);
-  const int64_t blocks = (attention.queries + kBackwardBlock - 1) / kBackwardBlock;
+  const int64_t blocks = blocks_of(attention.queries, kBackwardBlock);
   const int64_t heads = attention.batch * attention.heads;
   const int64_t size = attention.keys * attention.dim;
 

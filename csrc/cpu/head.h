@@ -20,8 +20,6 @@ inline int64_t padded(int64_t length) { return (length + kLanes - 1) / kLanes * 
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-inline int64_t blocks_of(int64_t queries, int64_t block) { return (queries + block - 1) / block; }
-
 template <typename Words>
 inline int64_t words(int64_t length) {
   return (length + Words::kPerWord - 1) / Words::kPerWord;
