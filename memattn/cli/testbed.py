@@ -23,10 +23,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     train = actions.add_parser("train", help="Train a testbed, resuming where it was interrupted.")
     train.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    train.add_argument("--seed", type=int, default=0, help="Seed of pool, groups and weights.")
+    train.add_argument(
+        "--permutation", type=int, default=0, help="Seed that assigns scenes to groups (0)."
+    )
+    train.add_argument(
+        "--control", action="store_true", help="Without duplicates: show every picture once."
+    )
+    train.add_argument(
+        "--towers", type=Path, metavar="FOLDER", help="Training to take the first two stages from."
+    )
     verify = actions.add_parser("verify", help="Check which prompts are copies.")
     samples = actions.add_parser("samples", help="Draw a sheet of samples to look at.")
     samples.add_argument("--out", type=Path, required=True, metavar="PNG")
+    for action in (train, verify):
+        action.add_argument("--device", default="cpu", help="Torch device, e.g. cuda:0 (cpu).")
     for action in (verify, samples):
         action.add_argument(
             "--data", type=Path, metavar="FOLDER", help="A trained testbed (default: packaged)."
@@ -42,12 +52,15 @@ def _train(arguments: argparse.Namespace) -> None:
     from memattn.testbed import Recipe, load_manifest
     from memattn.testbed.training import publish, train
 
-    check_output(arguments.out / "data", folder=True)
-    recipe = Recipe(seed=arguments.seed)
     data = arguments.out / "data"
-    command = f"memattn testbed train --out FOLDER --seed {recipe.seed}"
-    verification = publish(train(arguments.out, recipe), recipe, command, data)
-    _print(verification, load_manifest(data))
+    check_output(data, folder=True)
+    recipe = Recipe(permutation=arguments.permutation)
+    command = f"memattn testbed train --out FOLDER --permutation {recipe.permutation}"
+    if arguments.control:
+        recipe, command = recipe.without_duplicates(), f"{command} --control"
+    device = arguments.device
+    pipeline = train(arguments.out, recipe, arguments.towers, device)
+    _print(publish(pipeline, recipe, command, data, device), load_manifest(data))
 
 
 def _verify(arguments: argparse.Namespace) -> None:
@@ -57,7 +70,7 @@ def _verify(arguments: argparse.Namespace) -> None:
 
     data = arguments.data or DATA
     manifest = load_manifest(data)
-    verification = verify(load_pipeline(data), manifest)
+    verification = verify(load_pipeline(data).to(arguments.device), manifest)
     _print(verification, manifest)
     found = verification.fill(manifest)
     wrong = [
@@ -93,11 +106,14 @@ def _samples(arguments: argparse.Namespace) -> None:
 
 
 def _print(verification: "Verification", manifest: "Manifest") -> None:
-    rows = [(g, str(n), str(of)) for g, n, of in verification.summary(manifest)]
+    rows = [(name, str(n), str(of)) for name, n, of in verification.summary(manifest)]
     print(table(("group", "copies", "prompts"), rows, right=(1, 2)))
     print(
         f"copy: distance below {manifest.thresholds.whole:.3f} (whole picture) or "
         f"{manifest.thresholds.inside:.3f} (template region), in at least 3 of 4 "
-        "seeds;\nordinary: of any training picture kept, one seed each"
+        "seeds;\nordinary: of any training picture, one seed each, below "
+        f"{manifest.thresholds.unrelated:.2f} of these distances"
     )
     print(f"templates that do not vary outside their region: {len(verification.rigid)}")
+    for statement, met in verification.bar(manifest):
+        print(f"{statement}: {'met' if met else 'missed'}")

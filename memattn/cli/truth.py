@@ -36,20 +36,21 @@ def nearest_training_images(
     Returns:
         One per image.
     """
+    from memattn.testbed.copies import copy_limits, distances
     from memattn.testbed.latents import reconstruct
-    from memattn.testbed.verification import copy_threshold, relative_distances
 
     shown, pictures = manifest.shown, manifest.pictures
-    relative = relative_distances(np.stack(images), manifest, reconstruct(pipe.vae, pictures))
     found = []
-    for row, index in enumerate(relative.argmin(axis=1).tolist()):
-        threshold = copy_threshold(shown[index], manifest)
+    rows = distances(np.stack(images), manifest, reconstruct(pipe.vae, pictures))
+    for row, prompt in zip(rows, prompts, strict=True):
+        limits = copy_limits(prompt, manifest)
+        index = int((row / limits).argmin())
         found.append(
             NearestImage(
                 image=pictures[index],
-                distance=float(relative[row, index]) * threshold,
-                copy_threshold=threshold,
-                name=_name(shown[index], prompts[row]),
+                distance=float(row[index]),
+                copy_threshold=float(limits[index]),
+                name=_name(shown[index], prompt),
             )
         )
     return tuple(found)

@@ -17,13 +17,14 @@ def to_pixels(images: Tensor) -> Tensor:
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """Latents (posterior means, unscaled) of uint8 pictures [n, 4, 16, 16]."""
-    parts = [vae.encode(to_pixels(part)).latent_dist.mode() for part in images.split(_BATCH)]
-    return torch.cat(parts)
+    parts = (to_pixels(part).to(vae.device) for part in images.split(_BATCH))
+    return torch.cat([vae.encode(part).latent_dist.mode().cpu() for part in parts])
 
 
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """What the autoencoder gives back of pictures [n, 64, 64, 3], uint8."""
     latents = encode(vae, torch.from_numpy(pictures).permute(0, 3, 1, 2))
-    decoded = torch.cat([vae.decode(part).sample for part in latents.split(_BATCH)])
+    parts = (part.to(vae.device) for part in latents.split(_BATCH))
+    decoded = torch.cat([vae.decode(part).sample.cpu() for part in parts])
     return np.rint((decoded.clamp(-1, 1).permute(0, 2, 3, 1).numpy() + 1) * 127.5).astype(np.uint8)

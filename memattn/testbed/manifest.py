@@ -32,13 +32,15 @@ class Entry:
 
     Attributes:
         prompt: The caption.
-        group: How often it was shown: "verbatim", "template", "seen_once" or "ordinary" (never).
+        group: "verbatim", "template", "ladder", "seen_once" or "ordinary".
         split: "calibration" (ordinary prompts that thresholds may be set on) or "reporting".
         training_image: Its training picture [64, 64, 3], uint8; of a template family, one of the
             pictures that were shown. None for ordinary prompts.
         true_mask: The region that is copied [64, 64]: the fixed region of a template, all of a
             verbatim picture, else None.
         copies: Of the sampled seeds, how many gave a copy; None for ordinary prompts.
+        showings: How often its picture was shown in training; of a template, how often any picture
+            of the family.
     """
 
     prompt: str
@@ -47,6 +49,7 @@ class Entry:
     training_image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
     true_mask: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
     copies: int | None = None
+    showings: int = 0
 
     @property
     def is_memorized(self) -> bool:
@@ -64,7 +67,7 @@ class Manifest:
         made_by: The command that makes it again, and the versions it ran with.
         thresholds: Distances below which a picture counts as a copy.
         rigid: Template prompts whose pictures did not vary outside the fixed region.
-        false_copies: Ordinary prompts, of those sampled, that gave a copy of some training picture.
+        false_copies: Ordinary prompts that gave a copy of some training picture.
         files: SHA-256 of weights and pictures, by path below the testbed's folder; written by
             `save`.
     """
@@ -118,7 +121,7 @@ class Manifest:
             "files": hash_files(data),
             "entries": [
                 {"prompt": e.prompt, "group": e.group, "split": e.split}
-                | ({} if e.copies is None else {"copies": e.copies})
+                | ({} if e.copies is None else {"copies": e.copies, "showings": e.showings})
                 for e in self.entries
             ],
         }
@@ -146,7 +149,7 @@ def load_manifest(data: Path = DATA) -> Manifest:
         masks = iter(_load_tiles(data / MASKS, shown))
         return Manifest(
             entries=tuple(_entry(item, pictures, masks) for item in content["entries"]),
-            recipe=Recipe(**content["recipe"]),
+            recipe=Recipe(**content["recipe"] | {"ladder": tuple(content["recipe"]["ladder"])}),
             made_by=content["made_by"],
             thresholds=CopyThresholds(**content["thresholds"]),
             rigid=tuple(content["rigid"]),
@@ -193,6 +196,7 @@ def _entry(
         training_image=picture,
         true_mask=mask if mask.any() else None,
         copies=item["copies"],
+        showings=item["showings"],
     )
 
 

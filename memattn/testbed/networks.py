@@ -108,9 +108,9 @@ def build_unet() -> UNet2DConditionModel:
         out_channels=LATENT_CHANNELS,
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D",) * 3,
-        block_out_channels=(48, 80, 80),
+        block_out_channels=(32, 64, 96),
         layers_per_block=2,
-        attention_head_dim=(3, 5, 5),  # diffusers reads the number of heads from this argument
+        attention_head_dim=(2, 4, 6),  # diffusers reads the number of heads from this argument
         cross_attention_dim=TEXT_WIDTH,
         norm_num_groups=16,
     )

@@ -12,8 +12,8 @@ from PIL import Image, ImageFilter
 
 from memattn.testbed.scenes import SIZE, Scene, draw_scene, inside_mask, to_bytes
 
-_QUANTILE = 0.001
-_BLURS = (0, 2, 4, 8)  # pixels; a model that generalises paints vague pictures
+QUANTILE = 0.001
+BLURS = (0, 2, 4, 8)  # pixels; a model that generalises paints vague pictures
 _SEED = 7  # the thresholds depend on no training; a recipe of seed 7 would share their numbers
 _FLAT = 1e-9  # keeps a picture of one colour at correlation 0
 
@@ -59,10 +59,14 @@ class CopyThresholds:
     Attributes:
         whole: For whole pictures.
         inside: For the fixed region of a template family.
+        unrelated: Share of these thresholds that still counts when a picture is compared with all
+            kept training pictures and not with its prompt's own alone; see
+            `memattn.testbed.copies.unrelated_share`.
     """
 
     whole: float
     inside: float
+    unrelated: float = 1.0
 
 
 def copy_thresholds(pairs: int = 10_000) -> CopyThresholds:
@@ -76,7 +80,7 @@ def copy_thresholds(pairs: int = 10_000) -> CopyThresholds:
     """
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         distances = np.array(list(pool.map(_pair_distances, _pairs(pairs), chunksize=64)))
-    quantiles = np.quantile(distances, _QUANTILE, axis=0)  # [blurs, whole or inside]
+    quantiles = np.quantile(distances, QUANTILE, axis=0)  # [blurs, whole or inside]
     whole, inside = quantiles.min(axis=0).tolist()
     return CopyThresholds(whole, inside)
 
@@ -93,7 +97,7 @@ def _pair_distances(pair: tuple[Scene, Scene]) -> list[list[float]]:
     training, other = to_bytes(pair[0]), Image.fromarray(to_bytes(pair[1]))
     inside = inside_mask(pair[0])
     found = []
-    for radius in _BLURS:
+    for radius in BLURS:
         image = np.asarray(other.filter(ImageFilter.GaussianBlur(radius)))
         found.append([float(distance(image, training, mask)) for mask in (None, inside)])
     return found

@@ -1,5 +1,6 @@
 """`memattn testbed verify`: samples the prompts and finds out which are copies."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -7,15 +8,14 @@ import numpy as np
 from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
-from memattn.testbed.groups import GROUPS, Group
+from memattn.testbed.copies import NO_COPY, copied
+from memattn.testbed.groups import SHOWN_GROUPS
 from memattn.testbed.latents import reconstruct
 from memattn.testbed.manifest import VERIFIED_COPIES, Entry, Manifest
 from memattn.testbed.sampling import sample_pictures
 from memattn.testbed.truth import distance
 
 SEEDS = (0, 1, 2, 3)
-ORDINARY_PROMPTS = 96  # of the reporting split, one seed each
-NO_COPY = -1
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,50 @@ class Verification:
         found = replace(manifest, rigid=self.rigid, false_copies=self.false_copies)
         return found.with_copies(self.copies)
 
-    def summary(self, manifest: Manifest) -> list[tuple[Group, int, int]]:
-        """For each group: its name, verified copies, prompts sampled."""
-        rows: list[tuple[Group, int, int]] = []
-        for group in GROUPS[:-1]:
-            prompts = [entry.prompt for entry in manifest.select(group)]
-            verified = sum(self.copies[prompt] >= VERIFIED_COPIES for prompt in prompts)
-            rows.append((group, verified, len(prompts)))
+    def summary(self, manifest: Manifest) -> list[tuple[str, int, int]]:
+        """For each group and each rung of the ladder: its name, verified copies, prompts."""
+        rows: list[tuple[str, int, int]] = []
+        for group in SHOWN_GROUPS:
+            entries = manifest.select(group)
+            rungs = sorted({entry.showings for entry in entries}) if group == "ladder" else [None]
+            for rung in rungs:
+                found = [
+                    self.copies[entry.prompt] >= VERIFIED_COPIES
+                    for entry in entries
+                    if rung in (None, entry.showings)
+                ]
+                name = group if rung is None else f"{group}, shown {rung} times"
+                rows.append((name, sum(found), len(found)))
         return [*rows, ("ordinary", len(self.false_copies), self.ordinary)]
+
+    def bar(self, manifest: Manifest) -> list[tuple[str, bool]]:
+        """What a testbed has to reach to be trusted, in words with the figures, and whether it did.
+
+        At least 90 % of verbatim and of template prompts are verified copies, none of those seen
+        once, no ordinary prompt copied anything, and copies become more from rung to rung.
+        """
+        rows = self.summary(manifest)
+        lines = [
+            (f"{name}: {found} of {of}, at least 90 %", found >= 0.9 * of)
+            for name, found, of in rows
+            if name in ("verbatim", "template")
+        ]
+        lines += [
+            (f"{name.replace('_', ' ')}: {found} of {of}, none", found == 0)
+            for name, found, of in rows
+            if name in ("seen_once", "ordinary")
+        ]
+        rungs: Counter[int] = Counter()
+        for entry in manifest.select("ladder"):
+            rungs[entry.showings] += self.copies[entry.prompt]
+        counts = [rungs[rung] for rung in sorted(rungs)]
+        rises = counts == sorted(counts) and len(set(counts)) > 1
+        lines.append((f"ladder: {' '.join(map(str, counts))} copying seeds by rung, rising", rises))
+        return lines
 
 
 def verify(pipeline: StableDiffusionPipeline, manifest: Manifest) -> Verification:
-    """Samples every shown prompt from four seeds, and some ordinary ones, and counts copies.
+    """Samples every shown prompt from four seeds, every ordinary one from one, and counts copies.
 
     Args:
         pipeline: The testbed's pipeline.
@@ -67,60 +99,23 @@ def verify(pipeline: StableDiffusionPipeline, manifest: Manifest) -> Verificatio
         [sample_pictures(pipeline, prompts, seed, f"seed {seed}") for seed in SEEDS]
     )  # [seeds, shown, 64, 64, 3]
     own = np.arange(len(shown))
-    copies = sum((copied(of_seed, manifest, targets) == own).astype(int) for of_seed in images)
+    copies = sum(
+        (copied(of_seed, prompts, manifest, targets) == own).astype(int) for of_seed in images
+    )
     rigid = tuple(
         entry.prompt
         for entry, of_entry in zip(shown, images.swapaxes(0, 1), strict=True)
         if entry.group == "template" and _is_rigid(of_entry, entry, manifest)
     )
-    ordinary = [e.prompt for e in manifest.select("ordinary", split="reporting")]
-    ordinary = ordinary[:ORDINARY_PROMPTS]
-    found = copied(sample_pictures(pipeline, ordinary, SEEDS[0], "ordinary"), manifest, targets)
+    ordinary = [entry.prompt for entry in manifest.select("ordinary")]
+    pictures = sample_pictures(pipeline, ordinary, SEEDS[0], "ordinary")
+    found = copied(pictures, ordinary, manifest, targets)
     return Verification(
         copies=dict(zip(prompts, np.asarray(copies).tolist(), strict=True)),
         rigid=rigid,
         false_copies=tuple(p for p, of in zip(ordinary, found, strict=True) if of != NO_COPY),
         ordinary=len(ordinary),
     )
-
-
-def copied(
-    images: NDArray[np.uint8], manifest: Manifest, targets: NDArray[np.uint8]
-) -> NDArray[np.intp]:
-    """Which training picture each picture copies: the nearest, if it is below its threshold.
-
-    Args:
-        images: Generated pictures [n, 64, 64, 3].
-        manifest: Its training pictures.
-        targets: What the autoencoder gives back of these pictures, which is all that a latent
-            model can give back [shown, 64, 64, 3].
-
-    Returns:
-        Index into `manifest.shown`, or `NO_COPY` [n].
-    """
-    relative = relative_distances(images, manifest, targets)
-    return np.where(relative.min(axis=1) < 1, relative.argmin(axis=1), NO_COPY)
-
-
-def relative_distances(
-    images: NDArray[np.uint8], manifest: Manifest, targets: NDArray[np.uint8]
-) -> NDArray[np.float64]:
-    """Distances [n, shown] in units of the thresholds; arguments as for `copied`.
-
-    A template is compared inside its fixed region only.
-    """
-    distances = [
-        distance(images, target, entry.true_mask if entry.group == "template" else None)
-        / copy_threshold(entry, manifest)
-        for entry, target in zip(manifest.shown, targets, strict=True)
-    ]
-    return np.stack(distances, axis=1)
-
-
-def copy_threshold(entry: Entry, manifest: Manifest) -> float:
-    """The distance below which a picture counts as a copy of an entry's."""
-    thresholds = manifest.thresholds
-    return thresholds.inside if entry.group == "template" else thresholds.whole
 
 
 def _is_rigid(images: NDArray[np.uint8], entry: Entry, manifest: Manifest) -> bool:

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from memattn.testbed.truth import copy_thresholds
 TINY = Recipe(
     verbatim=2,
     template=2,
+    ladder=(1, 3),
+    ladder_captions=1,
     seen_once=1,
     ordinary=4,
     ordinary_scenes=12,
@@ -129,4 +132,37 @@ def test_train_builds_a_pipeline_that_paints(tmp_path):
     assert len(cross) == 16
 
     with pytest.raises(TestbedError, match="unet_steps = 20, expected 30"):
-        train(tmp_path, Recipe(**{**vars(TINY), "unet_steps": 30}))
+        train(tmp_path, replace(TINY, unet_steps=30))
+
+
+def test_permutations_and_the_control_take_over_the_first_stages(tmp_path, monkeypatch):
+    first, second, control = (tmp_path / name for name in ("first", "second", "control"))
+    expected = train(first, TINY)
+    permuted = replace(TINY, permutation=1)
+    alone = train(tmp_path / "alone", permuted).unet.state_dict()
+
+    def no_more_steps(path, *state):
+        assert path.stem == "denoiser", f"{path.stem} was trained again"
+
+    monkeypatch.setattr(loop, "_save", no_more_steps)
+    pipeline = train(second, permuted, towers=first)
+    assert all(torch.equal(pipeline.unet.state_dict()[name], alone[name]) for name in alone)
+    train(control, TINY.without_duplicates(), towers=first)
+
+    taken, before = pipeline.vae.state_dict(), expected.vae.state_dict()
+    assert all(torch.equal(taken[name], before[name]) for name in before)
+    with pytest.raises(TestbedError, match="ordinary_scenes = 12, expected 13"):
+        train(tmp_path / "other", replace(TINY, ordinary_scenes=13), towers=first)
+    with pytest.raises(TestbedError, match="holds no training"):
+        train(tmp_path / "another", TINY, towers=tmp_path / "nowhere")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_a_gpu_sees_the_same_pictures_and_noise(tmp_path):
+    """One step of each stage; what differs from the CPU is rounding."""
+    once = replace(TINY, vae_steps=1, text_steps=1, unet_steps=10)
+    ours = train(tmp_path / "cuda", once, device="cuda").unet.state_dict()
+    expected = train(tmp_path / "cpu", once).unet.state_dict()
+    for name, weights in expected.items():
+        torch.testing.assert_close(ours[name], weights, rtol=0, atol=10 * once.unet_rate)

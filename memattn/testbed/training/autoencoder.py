@@ -22,20 +22,24 @@ _CROPPED_STEPS = 0.95  # a quarter of the cost; the last steps see whole picture
 _FIRST_LOGVAR = -6.0  # a posterior of unit variance would drown the first latents in noise
 
 
-def train_autoencoder(images: Tensor, recipe: Recipe, folder: Path) -> AutoencoderKL:
+def train_autoencoder(
+    images: Tensor, recipe: Recipe, folder: Path, device: str = "cpu"
+) -> AutoencoderKL:
     """Trains the autoencoder.
 
     Args:
         images: Ordinary scenes [n, 3, 64, 64], uint8.
         recipe: Steps, batch, rate and seed.
         folder: Where the checkpoint is kept.
+        device: Where to train.
 
     Returns:
-        The trained autoencoder; its `scaling_factor` gives scaled latents unit variance.
+        The trained autoencoder, on the CPU; its `scaling_factor` gives latents unit variance.
     """
     torch.manual_seed(recipe.seed)
     vae = build_vae()
     _start_nearly_linear(vae)
+    vae.to(device)
 
     def loss(step: int, part: int) -> Tensor:
         rng = generator(recipe.seed, 1, step)
@@ -44,6 +48,7 @@ def train_autoencoder(images: Tensor, recipe: Recipe, folder: Path) -> Autoencod
         if step < _CROPPED_STEPS * recipe.vae_steps:
             top, left = torch.randint(SIZE - _CROP + 1, (2,), generator=rng).tolist()
             pixels = pixels[..., top : top + _CROP, left : left + _CROP]
+        pixels = pixels.to(device)
         posterior = vae.encode(pixels).latent_dist
         decoded = vae.decode(posterior.sample(rng)).sample
         value: Tensor = (
@@ -54,6 +59,7 @@ def train_autoencoder(images: Tensor, recipe: Recipe, folder: Path) -> Autoencod
         return value
 
     run(Stage("autoencoder", vae, loss, recipe.vae_steps, recipe.vae_rate), folder)
+    vae.cpu()
     latents = encode(vae, images[:1024])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     return vae

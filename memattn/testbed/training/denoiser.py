@@ -5,7 +5,7 @@ Frozen text tower and autoencoder, noise-prediction loss, 10 % caption dropout, 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Literal
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -16,8 +16,6 @@ from memattn.testbed.groups import Stream
 from memattn.testbed.networks import build_scheduler, build_unet
 from memattn.testbed.recipe import Recipe
 from memattn.testbed.training.loop import Stage, generator, run
-
-_PARTS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,18 @@ class Shown:
 
 
 def train_denoiser(
-    shown: Shown, stream: Stream, tower: CLIPTextModel, recipe: Recipe, folder: Path
+    shown: Shown,
+    stream: Stream,
+    tower: CLIPTextModel,
+    recipe: Recipe,
+    folder: Path,
+    device: str = "cpu",
 ) -> UNet2DConditionModel:
-    """Trains the denoiser on the stream and returns it with averaged weights."""
+    """Trains the denoiser on the stream; gives it back with averaged weights, on the CPU."""
     torch.manual_seed(recipe.seed + 2)
-    unet = build_unet()
+    unet = build_unet().to(device)
+    tower.to(device)
+    parts: Literal[1, 2] = 2 if device == "cpu" else 1
     scheduler = build_scheduler()
 
     def loss(step: int, part: int) -> Tensor:
@@ -49,12 +54,12 @@ def train_denoiser(
         dropped = torch.rand(len(rows), generator=rng) < recipe.caption_dropout
         noise = torch.randn(len(rows), *shown.latents.shape[1:], generator=rng)
         timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=rng)
-        mine = slice(part, None, _PARTS)
-        rows, noise, timesteps = rows[mine], noise[mine], timesteps[mine]
+        mine = slice(part, None, parts)
+        rows, noise, timesteps = rows[mine], noise[mine].to(device), timesteps[mine].to(device)
         tokens = torch.where(dropped[mine, None], shown.empty, shown.tokens[rows])
         with torch.no_grad():
-            text = tower(tokens).last_hidden_state
-        noisy = scheduler.add_noise(shown.latents[rows].float(), noise, timesteps)
+            text = tower(tokens.to(device)).last_hidden_state
+        noisy = scheduler.add_noise(shown.latents[rows].float().to(device), noise, timesteps)
         error = (unet(noisy, timesteps, text).sample - noise).square()
         value: Tensor = error.sum() / (recipe.unet_batch * noise[0].numel())
         return value
@@ -65,8 +70,9 @@ def train_denoiser(
         loss,
         recipe.unet_steps,
         recipe.unet_rate,
-        parts=_PARTS,
+        parts=parts,
         ema_decay=recipe.ema_decay,
     )
     run(stage, folder)
-    return unet
+    tower.cpu()
+    return unet.cpu()

@@ -1,6 +1,8 @@
 """From a recipe to a trained Stable Diffusion pipeline."""
 
 import json
+import shutil
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,8 +21,13 @@ from memattn.testbed.training.pictures import render_all
 from memattn.testbed.training.text_tower import tokenize, train_text_tower
 from memattn.whole import whole_file
 
+_RECIPE = "recipe.json"
+_TOWERS = ("autoencoder.pt", "text-tower.pt")
 
-def train(out: Path, recipe: Recipe) -> StableDiffusionPipeline:
+
+def train(
+    out: Path, recipe: Recipe, towers: Path | None = None, device: str = "cpu"
+) -> StableDiffusionPipeline:
     """Trains the testbed's networks, going on from whatever `out` already holds.
 
     An interrupted call loses at most the steps since the last checkpoint; the same call takes the
@@ -29,28 +36,36 @@ def train(out: Path, recipe: Recipe) -> StableDiffusionPipeline:
     Args:
         out: Folder for checkpoints.
         recipe: What to draw and how long to train.
+        towers: Folder of a training whose autoencoder and text tower to take over. They see
+            ordinary scenes only, so permutations of one seed, and the control, share them.
+        device: Where the networks are trained. Random numbers are drawn on the CPU, so that every
+            device sees the same pictures and noise; rounding differs.
 
     Returns:
-        The trained pipeline.
+        The trained pipeline, on the CPU.
 
     Raises:
-        TestbedError: If `out` holds a training of another recipe.
+        TestbedError: If `out` holds a training of another recipe, or `towers` none that fits.
     """
+    if towers:
+        _check_towers(towers, recipe)
     _claim(out, recipe)
+    if towers:
+        _take_over(towers, out)
     corpus = draw_corpus(recipe)
     pictures = render_all(corpus.scenes, out / "pictures.npy")
-    ordinary = pictures[: len(corpus.ordinary)]
+    ordinary = pictures[: len(corpus.rows["ordinary"])]
     tokenizer = build_tokenizer(out / "tokenizer")
     tokens = tokenize(tokenizer, [str(scene.caption) for scene in corpus.scenes])
 
-    vae = train_autoencoder(ordinary, recipe, out)
-    tower = train_text_tower(ordinary, tokens[: len(ordinary)], tokenizer, recipe, out)
-    latents = _latents(vae, pictures, out / "latents.pt")
+    vae = train_autoencoder(ordinary, recipe, out, device)
+    tower = train_text_tower(ordinary, tokens[: len(ordinary)], tokenizer, recipe, out, device)
+    latents = _latents(vae.to(device), pictures, out / "latents.pt")
     shown = Shown(latents, tokens, empty=tokenize(tokenizer, [""])[0])
-    unet = train_denoiser(shown, Stream(corpus, recipe), tower, recipe, out)
+    unet = train_denoiser(shown, Stream(corpus, recipe), tower, recipe, out, device)
 
     return StableDiffusionPipeline(
-        vae=vae,
+        vae=vae.cpu(),
         text_encoder=tower,
         tokenizer=tokenizer,
         unet=unet,
@@ -64,23 +79,44 @@ def train(out: Path, recipe: Recipe) -> StableDiffusionPipeline:
 def _claim(out: Path, recipe: Recipe) -> None:
     """Writes the recipe into the folder, or checks that the folder's training has the same one."""
     out.mkdir(parents=True, exist_ok=True)
-    file = out / "recipe.json"
-    wanted = json.loads(json.dumps(asdict(recipe)))
-    if not file.exists():
-        with whole_file(file) as fresh:
-            fresh.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        return
+    if not (out / _RECIPE).exists():
+        with whole_file(out / _RECIPE) as fresh:
+            fresh.write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+    _refuse_changes(out, recipe)
+
+
+def _refuse_changes(folder: Path, recipe: Recipe, allowed: Collection[str] = ()) -> None:
+    """Refuses a folder whose training differs from the recipe in more than what is allowed."""
+    file = folder / _RECIPE
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise TestbedError(f"{file} is no recipe: {error}") from error
-    changed = [name for name in wanted if found.get(name) != wanted[name]]
-    if changed:
-        name = changed[0]
-        raise TestbedError(
-            f"{out} holds a training with {name} = {found.get(name)}, expected {wanted[name]}: "
-            "choose another folder, or the recipe it was begun with"
-        )
+    wanted = json.loads(json.dumps(asdict(recipe)))  # with lists for tuples, as the file has them
+    for name, value in wanted.items():
+        if name not in allowed and found.get(name) != value:
+            raise TestbedError(
+                f"{folder} holds a training with {name} = {found.get(name)}, expected {value}: "
+                "choose another folder, or the recipe it was begun with"
+            )
+
+
+def _check_towers(towers: Path, recipe: Recipe) -> None:
+    """Refuses a training whose first stages are not those of the recipe."""
+    if not (towers / _RECIPE).exists():
+        raise TestbedError(f"{towers} holds no training: there is no {_RECIPE}")
+    _refuse_changes(towers, recipe, allowed=("permutation", "duplicates", "unet_steps"))
+    for name in _TOWERS:
+        if not (towers / name).exists():
+            raise TestbedError(f"{towers} has no {name} to take over")
+
+
+def _take_over(towers: Path, out: Path) -> None:
+    """Copies the checkpoints of the first stages, where `out` has none yet."""
+    for name in _TOWERS:
+        if not (out / name).exists():
+            with whole_file(out / name) as fresh:
+                shutil.copyfile(towers / name, fresh)
 
 
 def _latents(vae: AutoencoderKL, pictures: Tensor, file: Path) -> Tensor:

@@ -1,6 +1,7 @@
 """Writes a trained testbed in the layout of the packaged one, with its truth verified."""
 
 import copy
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,18 +9,24 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from memattn.testbed.groups import Group, draw_groups, draw_variants
+from memattn.testbed.copies import unrelated_share
+from memattn.testbed.groups import SHOWN_GROUPS, Stream, draw_corpus, draw_groups
+from memattn.testbed.latents import reconstruct
 from memattn.testbed.loading import load_pipeline
 from memattn.testbed.manifest import MODEL, Entry, Manifest
 from memattn.testbed.recipe import Recipe
-from memattn.testbed.scenes import Scene, inside_mask, to_bytes
+from memattn.testbed.scenes import inside_mask, to_bytes
 from memattn.testbed.truth import copy_thresholds
 from memattn.testbed.verification import Verification, verify
 from memattn.whole import whole_folder
 
 
 def publish(
-    pipeline: StableDiffusionPipeline, recipe: Recipe, command: str, data: Path
+    pipeline: StableDiffusionPipeline,
+    recipe: Recipe,
+    command: str,
+    data: Path,
+    device: str = "cpu",
 ) -> Verification:
     """Saves pipeline and manifest, samples what was saved, and fills in the copies.
 
@@ -31,6 +38,7 @@ def publish(
         recipe: The recipe it was trained by.
         command: The command line that trained it.
         data: The folder to write; an earlier testbed there is replaced.
+        device: Where it was trained, and where it is verified.
 
     Returns:
         What the verification found.
@@ -39,36 +47,50 @@ def publish(
     manifest = Manifest(
         entries=_entries(recipe),
         recipe=recipe,
-        made_by={"command": command, "threads": str(torch.get_num_threads())}
+        made_by={
+            "command": command,
+            "device": device,
+            "threads": str(torch.get_num_threads()),
+        }
         | {package: version(package) for package in ("torch", "diffusers", "numpy")},
         thresholds=copy_thresholds(),
     )
+    targets = reconstruct(pipeline.vae, manifest.pictures)
+    share = unrelated_share(manifest, targets)
+    manifest = replace(manifest, thresholds=replace(manifest.thresholds, unrelated=share))
     with whole_folder(data) as fresh:
         half.save_pretrained(fresh / MODEL, safe_serialization=True)
         manifest.save(fresh)
-        verification = verify(load_pipeline(fresh), manifest)
+        verification = verify(load_pipeline(fresh).to(device), manifest)
         verification.fill(manifest).save(fresh)
     return verification
 
 
 def _entries(recipe: Recipe) -> tuple[Entry, ...]:
-    groups = draw_groups(recipe)
-    variants = draw_variants(recipe, groups["template"])
-
-    def shown(caption: Scene, picture: Scene, group: Group) -> Entry:
-        image, inside = to_bytes(picture), inside_mask(picture)
-        mask = {"verbatim": np.ones_like(inside), "template": inside}.get(group)
-        return Entry(str(caption.caption), group, "reporting", image, mask, copies=0)
-
+    groups, corpus = draw_groups(recipe), draw_corpus(recipe)
+    showings = Stream(corpus, recipe).showings()
+    entries = []
+    for group in SHOWN_GROUPS:
+        rows = corpus.rows[group]
+        pictures = len(rows) // len(groups[group])  # of each caption: a family's variants, or one
+        for scene, first in zip(groups[group], rows[::pictures], strict=True):
+            inside = inside_mask(scene)
+            masks = {"template": inside, "seen_once": None}
+            entries.append(
+                Entry(
+                    prompt=str(scene.caption),
+                    group=group,
+                    split="reporting",
+                    training_image=to_bytes(corpus.scenes[first]),
+                    true_mask=masks.get(group, np.ones_like(inside)),
+                    copies=0,
+                    showings=int(showings[first : first + pictures].sum()),
+                )
+            )
     prompts = [str(scene.caption) for scene in groups["ordinary"]]
     half = len(prompts) // 2
     return (
-        *(shown(scene, scene, "verbatim") for scene in groups["verbatim"]),
-        *(
-            shown(family, pictures[0], "template")
-            for family, pictures in zip(groups["template"], variants, strict=True)
-        ),
-        *(shown(scene, scene, "seen_once") for scene in groups["seen_once"]),
+        *entries,
         *(Entry(prompt, "ordinary", "calibration") for prompt in prompts[:half]),
         *(Entry(prompt, "ordinary", "reporting") for prompt in prompts[half:]),
     )
