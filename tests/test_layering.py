@@ -11,14 +11,16 @@ ROOT = Path(__file__).parent.parent
 BASE = {"types", "errors", "whole", "_env", "_extension"}
 THIRD_PARTY = {
     "diffusers": {"processors", "recording", "testbed", "benchmarks"},
-    "transformers": {"recording", "testbed"},
+    "transformers": {"recording", "testbed", "evaluation"},
     "triton": {"kernels.triton"},
     "scipy": {"evaluation"},
+    "skimage": {"evaluation"},
     "jinja2": {"report", "benchmarks"},
+    "matplotlib": {"report"},
     "PIL": {"report", "cli", "evaluation", "testbed"},
     "tqdm": {"cli", "evaluation", "testbed", "benchmarks"},
     "numpy": {"evaluation", "report", "cli", "testbed"},
-    "safetensors": {"records", "record_files", "testbed"},
+    "safetensors": {"records", "record_files", "testbed", "evaluation"},
     "pytest": {"cli", "benchmarks"},
 }
 READS_ENVIRONMENT = re.compile(r"\b(environb?|getenvb?)\b")

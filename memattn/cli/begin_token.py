@@ -1,33 +1,31 @@
 """How much attention the begin token draws: what entropy metrics of attention rest on."""
 
-import torch
+from collections.abc import Sequence
 
-from memattn.records import Record
+from memattn.evaluation.traces import Traces
 
 _RANGES = (("down_blocks", "down"), ("mid_block", "middle"), ("up_blocks", "up"))
 
 
-def begin_token_sentence(record: Record, memorized: int, ordinary: int) -> str:
+def begin_token_sentence(traces: Traces, memorized: Sequence[int], ordinary: Sequence[int]) -> str:
     """Mean attention to the begin token at the first call, memorized beside ordinary samples.
 
     Args:
-        record: A record with `token_mass`, whose first samples are the memorized ones and the next
-            the ordinary ones.
-        memorized: Number of memorized samples.
-        ordinary: Number of ordinary samples.
+        traces: What was read of the samples.
+        memorized: Positions of the memorized ones.
+        ordinary: Positions of the ordinary ones.
 
     Returns:
         One sentence with two figures for each range of layers.
     """
-    attention = record.attention()[0, :, :, 0]  # [N, B]
+    share = traces.begin_share[0]  # [N, B]
     parts = []
     for prefix, name in _RANGES:
-        layers = [i for i, layer in enumerate(record.layers) if layer.startswith(prefix)]
+        layers = [i for i, layer in enumerate(traces.layers) if layer.startswith(prefix)]
         if not layers:
             continue
-        chosen = attention[torch.tensor(layers, device=attention.device)]
-        first = float(chosen[:, :memorized].mean())
-        second = float(chosen[:, memorized : memorized + ordinary].mean())
+        first = float(share[layers][:, memorized].mean())
+        second = float(share[layers][:, ordinary].mean())
         where = f"{layers[0]}-{layers[-1]}" if len(layers) > 1 else f"{layers[0]}"
         parts.append(f"{name} layers ({where}) {first:.0%} / {second:.0%}")
     return (

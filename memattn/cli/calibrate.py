@@ -1,13 +1,15 @@
 """Set thresholds for a model from prompts that it has not memorized.
 
 Generates one image per prompt, scores each with every detector, and writes the score that only the
-wanted share of such prompts exceeds. A calibration belongs to one model and its settings.
+wanted share of such prompts exceeds, with its confidence interval. A calibration belongs to one
+model and its settings.
 """
 
 import argparse
+import math
 from pathlib import Path
 
-from memattn.cli.options import add_model_options, add_prompt_file, run_settings
+from memattn.cli.options import add_model_options, add_prompt_file, run_settings, share
 from memattn.errors import InputError
 
 
@@ -20,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--false-positive-rate",
-        type=_rate,
+        type=share,
         default=0.01,
         metavar="RATE",
         help="share of ordinary prompts that a threshold may flag (0.01, which takes 99 prompts)",
@@ -30,21 +32,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Sample, score, write the calibration."""
     from memattn.cli.pipelines import load_pipeline
-    from memattn.cli.prompts import read_prompts
-    from memattn.cli.scoring import sample_and_score
-    from memattn.cli.tables import table
+    from memattn.cli.prompts import check_distinct, read_prompts
+    from memattn.cli.tables import paragraph, table
     from memattn.cli.targets import check_output
+    from memattn.detectors import DETECTORS
     from memattn.evaluation.calibration import calibrate, model_hash
+    from memattn.evaluation.cases import Case
+    from memattn.evaluation.runs import run_cases
     from memattn.evaluation.scoring import ordinary_range
 
     prompts = read_prompts(arguments.prompts)
+    check_distinct(prompts, str(arguments.prompts))
     _check_count(len(prompts), arguments.false_positive_rate)
     check_output(arguments.out, folder=False)
     pipe = load_pipeline(arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings = run_settings(arguments, pipe)
-    _, scores = sample_and_score(pipe, prompts, settings, arguments, images=False)
+    runs = run_cases(
+        pipe,
+        [Case(prompt, arguments.seed + n, "calibration", "") for n, prompt in enumerate(prompts)],
+        DETECTORS,
+        settings,
+        batch_size=arguments.batch_size,
+        store=None,
+        label=f"{len(prompts)} prompts, {settings.steps} steps",
+        images=False,
+    )
     calibration = calibrate(
-        scores.values,
+        runs.scores,
         model_hash=model_hash(pipe),
         settings=settings,
         false_positive_rate=arguments.false_positive_rate,
@@ -52,19 +66,41 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.out.absolute().parent.mkdir(parents=True, exist_ok=True)
     calibration.save(arguments.out)
     rows = []
-    for name, values in scores.values.items():
-        low, high = ordinary_range(values)
-        rows.append([name, f"{low:.4g}", f"{high:.4g}", f"{calibration.thresholds[name]:.4g}"])
-    print(table(["detector", "5 %", "95 %", "threshold"], rows, right=(1, 2, 3)))
+    for name, values in runs.scores.items():
+        ends = (*ordinary_range(values), calibration.thresholds[name])
+        rows.append([name, *(f"{end:.4g}" for end in ends), _shown(calibration.intervals[name])])
+    header = ["detector", "5 %", "95 %", "threshold", "its 95 % interval"]
+    print(table(header, rows, right=(1, 2, 3)))
+    print()
+    print(paragraph(_explanation(len(prompts), arguments.false_positive_rate)))
     print(f"wrote {arguments.out}")
 
 
-def _rate(text: str) -> float:
-    """An argparse type: a share between 0 and 1."""
-    value = float(text)
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a number between 0 and 1")
-    return value
+def _shown(interval: tuple[float, float]) -> str:
+    """An interval in words; an infinite end is open."""
+    low, high = interval
+    if math.isinf(low) and math.isinf(high):
+        return "any score"
+    if math.isinf(high):
+        return f"{low:.4g} or more"
+    if math.isinf(low):
+        return f"{high:.4g} or less"
+    return f"{low:.4g} to {high:.4g}"
+
+
+def _explanation(prompts: int, rate: float) -> str:
+    """What the thresholds promise, and what keeps an interval open."""
+    from memattn.evaluation.thresholds import false_positive_interval, fewest_samples_for_upper_end
+
+    low, high = false_positive_interval(prompts, rate)
+    text = (
+        f"Set on {prompts} ordinary prompts for a false-positive rate of {rate:g}, each threshold "
+        f"really flags between {low:.2g} and {high:.2g} of such prompts (95 % interval)."
+    )
+    needed = fewest_samples_for_upper_end(rate)
+    if prompts < needed:
+        text += f" From {needed} prompts on, a threshold's interval has an upper end."
+    return text
 
 
 def _check_count(prompts: int, rate: float) -> None:

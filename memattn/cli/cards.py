@@ -3,12 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from torch import Tensor
-
 from memattn.cli.tables import table
-from memattn.detectors import BrightEnding, Detector
-from memattn.evaluation.sampling import Pipeline, Samples
+from memattn.detectors import Detector
+from memattn.evaluation.runs import Runs
+from memattn.evaluation.settings import Pipeline
 from memattn.report import DetectorRow, SampleCard, Score, token_shares
 
 LIMITS = (
@@ -22,49 +20,35 @@ LIMITS = (
 
 
 def sample_cards(
-    pipe: Pipeline,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    samples: Samples,
-    scores: Mapping[str, Tensor],
-    thresholds: Mapping[str, float],
-    detectors: Sequence[Detector],
+    pipe: Pipeline, runs: Runs, thresholds: Mapping[str, float]
 ) -> tuple[SampleCard, ...]:
-    """One card per sample, without group, nearest image and true mask.
+    """One card per case that is not of the calibration, without group, nearest image, true mask.
 
     Args:
-        pipe: The pipeline that made the samples.
-        prompts: One prompt per sample.
-        seeds: One seed per sample.
-        samples: Images and record of whole runs.
-        scores: Detector name to scores [B].
+        pipe: The pipeline that made the runs.
+        runs: Runs with images.
         thresholds: Detector name to threshold; empty without a calibration.
-        detectors: The detectors behind `scores`; a Bright-Ending detector also gives the mask.
 
     Returns:
-        Cards in the order of the samples.
+        Cards in the order of the cases.
     """
-    assert samples.images is not None
-    record = samples.record
-    attention = record.mean_attention().mean(dim=0)  # [B, Lk]
-    bright_ending = next((d for d in detectors if isinstance(d, BrightEnding)), None)
-    masks = bright_ending.mask(record).cpu().numpy() if bright_ending is not None else None
+    assert runs.attention is not None  # runs with images have it
+    masks = next(iter(runs.masks.values()), None)
     return tuple(
         SampleCard(
-            prompt=prompt,
+            prompt=case.prompt,
             group="",
-            seed=seed,
-            image=np.asarray(image.convert("RGB")),
+            seed=case.seed,
+            image=runs.images[row],
             scores=tuple(
                 Score(name, float(values[row]), thresholds.get(name))
-                for name, values in scores.items()
+                for name, values in runs.scores.items()
             ),
-            tokens=token_shares(attention[row], _token_ids(pipe, prompt), pipe.tokenizer),
-            mask=masks[row] if masks is not None else None,
+            tokens=token_shares(runs.attention[row], _token_ids(pipe, case.prompt), pipe.tokenizer),
+            mask=masks[row].numpy() if masks is not None else None,
         )
-        for row, (prompt, seed, image) in enumerate(
-            zip(prompts, seeds, samples.images, strict=True)
-        )
+        for row, case in enumerate(runs.cases)
+        if case.role != "calibration"
     )
 
 

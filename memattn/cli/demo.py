@@ -7,13 +7,14 @@ and writes an HTML report. Takes a few minutes on two CPU cores.
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memattn.cli.demo_plan import Parts, Plan
-    from memattn.evaluation.sampling import Pipeline
+    from memattn.cli.demo_plan import Plan
+    from memattn.evaluation.settings import Pipeline
     from memattn.evaluation.study import Study
     from memattn.report import SampleCard
     from memattn.testbed import Manifest
@@ -63,28 +64,27 @@ def demonstrate(
     """
     from memattn.cli.cards import score_table
     from memattn.cli.demo_page import demo_page, detector_table, findings
-    from memattn.cli.demo_plan import choose_parts
+    from memattn.cli.demo_plan import choose_cases
+    from memattn.cli.evaluation_controls import RANDOM_WEIGHTS
     from memattn.cli.tables import paragraph
-    from memattn.evaluation.sampling import RunSettings
+    from memattn.evaluation.settings import RunSettings
     from memattn.evaluation.study import run_study
     from memattn.report import PAGE, THRESHOLDS, whole_folder, write_report
 
-    parts = choose_parts(manifest, plan)
     study = run_study(
         pipe,
-        control,
+        {RANDOM_WEIGHTS: control},
         plan.detectors,
-        first_call=parts.first_call,
-        whole_run=parts.whole_run,
-        settings=RunSettings(steps=plan.steps),
+        choose_cases(manifest, plan),
+        RunSettings(steps=plan.steps),
         false_positive_rate=plan.false_positive_rate,
         batch_size=plan.batch_size,
     )
-    cards = _cards(pipe, study, parts, manifest)
+    cards = _cards(pipe, study, manifest)
     shown = _shown(cards, plan)
-    found = findings(study, parts, cards)
+    found = findings(study, cards)
     with whole_folder(out) as folder:
-        write_report(demo_page(study, parts, plan, manifest, shown, found), folder)
+        write_report(demo_page(study, plan, manifest, shown, found), folder)
         study.calibration.save(folder / THRESHOLDS)
     print(score_table(shown))
     print("A star marks a score above its threshold; one star makes the verdict.\n")
@@ -96,40 +96,37 @@ def demonstrate(
     print(f"thresholds, for `memattn detect --calibration`: {out / THRESHOLDS}")
 
 
-def _cards(
-    pipe: "Pipeline", study: "Study", parts: "Parts", manifest: "Manifest"
-) -> "tuple[SampleCard, ...]":
-    """Cards of all whole runs, with group, nearest training image and true mask."""
+def _cards(pipe: "Pipeline", study: "Study", manifest: "Manifest") -> "tuple[SampleCard, ...]":
+    """Cards of all samples but the calibration's, with group, nearest image and true mask."""
     from memattn.cli.cards import sample_cards
     from memattn.cli.demo_page import heading
     from memattn.cli.truth import nearest_training_images
     from memattn.testbed.verification import SEEDS
 
-    cards = sample_cards(
-        pipe,
-        [case.prompt for case in parts.whole_run.reported],
-        [case.seed for case in parts.whole_run.reported],
-        study.whole_runs,
-        study.scores,
-        study.calibration.thresholds,
-        [result.detector for result in study.results],
-    )
+    cases = [case for case in study.runs.cases if case.role != "calibration"]
+    cards = sample_cards(pipe, study.runs, study.calibration.thresholds)
     nearest = nearest_training_images(
         pipe, [card.prompt for card in cards], [card.image for card in cards], manifest
     )
+    copies = {entry.prompt: entry.copies for entry in manifest.shown}
     return tuple(
         replace(
             card,
-            group=heading(entry.group),
+            group=heading(case.group),
             nearest=found,
-            true_mask=entry.true_mask,
-            copies=None if entry.copies is None else (entry.copies, len(SEEDS)),
+            true_mask=case.true_mask,
+            copies=_of_seeds(copies.get(case.prompt), len(SEEDS)),
         )
-        for card, entry, found in zip(cards, parts.reported, nearest, strict=True)
+        for card, case, found in zip(cards, cases, nearest, strict=True)
     )
 
 
-def _shown(cards: "tuple[SampleCard, ...]", plan: "Plan") -> "tuple[SampleCard, ...]":
+def _of_seeds(copies: int | None, seeds: int) -> tuple[int, int] | None:
+    """How many of the seeds gave a copy, None for prompts that have nothing to copy."""
+    return None if copies is None else (copies, seeds)
+
+
+def _shown(cards: "Sequence[SampleCard]", plan: "Plan") -> "tuple[SampleCard, ...]":
     """The first few cards of each group in the manifest's order, group by group."""
     from memattn.cli.demo_page import heading
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import memattn
 from memattn.cli.begin_token import begin_token_sentence
 from memattn.cli.cards import LIMITS, detector_row
-from memattn.cli.demo_plan import Parts, Plan
+from memattn.cli.demo_plan import Plan
+from memattn.cli.evaluation_controls import RANDOM_WEIGHTS
+from memattn.cli.evaluation_tables import interval
 from memattn.cli.tables import table
 from memattn.cli.truth import OWN_PICTURE
+from memattn.evaluation.cases import rows_of
 from memattn.evaluation.roc import Auroc
-from memattn.evaluation.study import DetectorResult, Study
+from memattn.evaluation.study import ALL, DetectorResult, Study
 from memattn.report import DetectorRow, Group, Interval, ReportPage, SampleCard
 
 if TYPE_CHECKING:
@@ -49,12 +52,12 @@ def detector_table(study: Study) -> str:
         [
             result.detector.name,
             "first call" if result.detector.one_call else "whole run",
-            _area(result.auroc),
-            _area(result.control),
-            f"{result.memorized_flagged} of {result.auroc.memorized}",
-            f"{result.ordinary_flagged} of {result.auroc.ordinary}",
+            interval(result.auroc[ALL]),
+            interval(result.controls[RANDOM_WEIGHTS]),
+            "{} of {}".format(*study.flagged_by(result.detector.name, "memorized")),
+            "{} of {}".format(*study.flagged_by(result.detector.name, "ordinary")),
         ]
-        for result in study.results
+        for result in study.detectors
     ]
     header = [
         "detector",
@@ -67,28 +70,29 @@ def detector_table(study: Study) -> str:
     return table(header, rows, right=(4, 5))
 
 
-def findings(study: Study, parts: Parts, cards: Sequence[SampleCard]) -> tuple[str, ...]:
+def findings(study: Study, cards: Sequence[SampleCard]) -> tuple[str, ...]:
     """The study's main figures in sentences.
 
     Args:
         study: What was found.
-        parts: Which prompts were used.
-        cards: Cards of all whole runs, in the study's order.
+        cards: Cards of all samples but the calibration's, in the study's order.
 
     Returns:
         One sentence or two for each subject.
     """
-    flagged = study.flagged.tolist()
-    memorized = len(parts.whole_run.memorized)
-    ordinary = len(parts.whole_run.ordinary)
-    once = [row for row, entry in enumerate(parts.reported) if entry.group == "seen_once"]
-    often = sum(entry.group in ("verbatim", "template") for entry in parts.reported)
+    cases, flagged = study.runs.cases, study.flagged
+    memorized_rows, ordinary_rows = rows_of(cases, "memorized"), rows_of(cases, "ordinary")
+    memorized, ordinary = len(memorized_rows), len(ordinary_rows)
+    once = [row for row, case in enumerate(cases) if case.group == "seen_once"]
+    often = sum(case.group not in ("seen_once", "ordinary") for case in cases)
+    copied = {cases[row].prompt for row in memorized_rows}
     copies = sum(
         card.nearest is not None and card.nearest.is_copy and card.nearest.name == OWN_PICTURE
-        for card in cards[:memorized]
+        for card in cards
+        if card.prompt in copied
     )
-    hits = sum(flagged[:memorized])
-    alarms = sum(flagged[memorized : memorized + ordinary])
+    hits = sum(flagged[row] for row in memorized_rows)
+    alarms = sum(flagged[row] for row in ordinary_rows)
     right = hits + ordinary - alarms
     sentences = [
         f"Verdicts: {hits} of {memorized} memorized prompts were flagged, {alarms} of {ordinary} "
@@ -99,18 +103,23 @@ def findings(study: Study, parts: Parts, cards: Sequence[SampleCard]) -> tuple[s
         f"count as memorized here; {copies} of these {memorized} gave a copy of their own "
         "picture with this run's seed.",
     ]
-    weak = [r.detector.name for r in study.results if _contains_chance(r.auroc)]
+    weak = [r.detector.name for r in study.detectors if _contains_chance(r.auroc[ALL])]
     if weak:
         sentences.append(
             f"No better than chance on this model, by its interval: {', '.join(weak)}."
         )
-    backward = [r.detector.name for r in study.results if r.auroc.high < _CHANCE]
+    backward = [r.detector.name for r in study.detectors if r.auroc[ALL].high < _CHANCE]
     if backward:
         sentences.append(
             f"Ranks the wrong way round on this model, by its interval: {', '.join(backward)}."
         )
-    sentences.append(begin_token_sentence(study.whole_runs.record, memorized, ordinary))
-    off = [r.detector.name for r in study.results if not _contains_chance(r.control)]
+    if study.runs.traces is not None:
+        sentences.append(begin_token_sentence(study.runs.traces, memorized_rows, ordinary_rows))
+    off = [
+        result.detector.name
+        for result in study.detectors
+        if not _contains_chance(result.controls[RANDOM_WEIGHTS])
+    ]
     sentences.append(
         f"On the control the interval of {', '.join(off)} misses 0.5: part of that figure may "
         "come from the prompts themselves."
@@ -122,7 +131,6 @@ def findings(study: Study, parts: Parts, cards: Sequence[SampleCard]) -> tuple[s
 
 def demo_page(
     study: Study,
-    parts: Parts,
     plan: Plan,
     manifest: "Manifest",
     cards: Sequence[SampleCard],
@@ -132,7 +140,6 @@ def demo_page(
 
     Args:
         study: What was found.
-        parts: Which prompts were used.
         plan: How much was generated.
         manifest: The testbed's manifest.
         cards: The samples to show.
@@ -159,10 +166,9 @@ def demo_page(
             ("Guidance", f"{settings.guidance_scale:g}"),
             ("Image size", f"{settings.width} x {settings.height}"),
             ("Threshold may flag", f"{plan.false_positive_rate:.0%} of ordinary prompts"),
-            ("Thresholds from, one call", f"{len(parts.first_call.calibration)} ordinary prompts"),
-            ("Thresholds from, whole run", f"{len(parts.whole_run.calibration)} ordinary prompts"),
+            ("Thresholds from", f"{plan.calibration} ordinary prompts"),
         ),
-        detectors=tuple(_row(result) for result in study.results),
+        detectors=tuple(_row(study, result) for result in study.detectors),
         cards=tuple(cards),
         groups=tuple(
             Group(heading(group), text) for group, text in meanings(manifest.recipe).items()
@@ -178,26 +184,22 @@ def demo_page(
     )
 
 
-def _row(result: DetectorResult) -> DetectorRow:
+def _row(study: Study, result: DetectorResult) -> DetectorRow:
     """One line of the report's table of detectors."""
+    area = result.auroc[ALL]
     return replace(
         detector_row(result.detector, result.threshold, result.ordinary_range),
-        auroc=_interval(result.auroc),
-        control=_interval(result.control),
-        evidence=f"{result.auroc.memorized} memorized, {result.auroc.ordinary} ordinary",
-        hits=(result.memorized_flagged, result.auroc.memorized),
-        alarms=(result.ordinary_flagged, result.auroc.ordinary),
+        auroc=_interval(area),
+        control=_interval(result.controls[RANDOM_WEIGHTS]),
+        evidence=f"{area.memorized} memorized, {area.ordinary} ordinary",
+        hits=study.flagged_by(result.detector.name, "memorized"),
+        alarms=study.flagged_by(result.detector.name, "ordinary"),
     )
 
 
 def _interval(area: Auroc) -> Interval:
     """An area as the report takes it."""
     return Interval(area.value, area.low, area.high)
-
-
-def _area(area: Auroc) -> str:
-    """An area with its interval, for the printed table."""
-    return f"{area.value:.2f} ({area.low:.2f}-{area.high:.2f})"
 
 
 def _contains_chance(area: Auroc) -> bool:

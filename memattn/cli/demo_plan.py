@@ -1,15 +1,16 @@
-"""What the demo generates: sizes, and which prompts of the manifest play which part."""
+"""What the demo generates: sizes, and which prompts of the manifest it takes."""
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from memattn.detectors import DETECTORS, Detector, LayerEntropy
+from memattn.cli.evaluation_cases import TESTBED_DETECTORS, testbed_cases
+from memattn.detectors import Detector
 from memattn.errors import TestbedError
-from memattn.evaluation.study import Case, Cases
+from memattn.evaluation.cases import Case
 
 if TYPE_CHECKING:
-    from memattn.testbed import Entry, Manifest
+    from memattn.testbed import Manifest
     from memattn.testbed.groups import Group
 
 
@@ -21,96 +22,57 @@ class Plan:
         steps: Inference steps.
         batch_size: Images at a time.
         false_positive_rate: Share of ordinary prompts that each threshold may flag.
-        first_call_calibration: Ordinary prompts behind the thresholds of one-call detectors.
-        whole_run_calibration: Ordinary prompts behind the other thresholds; a false-positive rate
-            of 1 % takes 99.
-        first_call_ordinary: Ordinary prompts that one-call detectors are measured on.
-        whole_run_ordinary: Ordinary prompts that the others are measured on.
+        calibration: Ordinary prompts behind the thresholds; a false-positive rate of 1 % takes 99.
+        ordinary: Ordinary prompts that the detectors are measured on.
+        seen_once: Prompts seen once.
         shown: Prompts of each group in the table and the report.
-        detectors: What is measured. Beside every method's default stands the entropy of layer 9,
-            in the first up block with cross-attention: the telling layer of a trial before the
-            testbed's training, chosen before anything was measured on it.
+        detectors: What is measured.
     """
 
     steps: int = 50
     batch_size: int = 8
     false_positive_rate: float = 0.01
-    first_call_calibration: int = 500
-    whole_run_calibration: int = 104
-    first_call_ordinary: int = 500
-    whole_run_ordinary: int = 48
+    calibration: int = 104
+    ordinary: int = 96
+    seen_once: int = 24
     shown: "dict[Group, int]" = field(
         default_factory=lambda: {"verbatim": 8, "template": 8, "seen_once": 4, "ordinary": 12}
     )
-    detectors: tuple[Detector, ...] = (*DETECTORS, LayerEntropy(layer=9))
+    detectors: tuple[Detector, ...] = TESTBED_DETECTORS
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The demo's prompts.
+def choose_cases(manifest: "Manifest", plan: Plan) -> tuple[Case, ...]:
+    """The manifest's prompts that the demo takes.
 
-    Attributes:
-        first_call: Prompts for one-call detectors.
-        whole_run: Prompts for the others.
-        reported: The manifest's entries of `whole_run.reported`.
-    """
-
-    first_call: Cases
-    whole_run: Cases
-    reported: "tuple[Entry, ...]"
-
-
-def choose_parts(manifest: "Manifest", plan: Plan) -> Parts:
-    """Assign the manifest's prompts.
-
-    Memorized are verified copies only. Prompts that were shown often and are no verified copies,
-    and those seen once, are scored and count as neither memorized nor ordinary.
+    All verified copies count as memorized. Prompts that were shown often and are no verified
+    copies, and those seen once, are scored and count as neither memorized nor ordinary.
 
     Args:
         manifest: The testbed's manifest.
         plan: How many of each.
 
     Returns:
-        The prompts.
+        The cases; each has its place in the manifest as its seed.
 
     Raises:
         TestbedError: If no prompt is a verified copy, or there are too few ordinary ones.
     """
-    shown_often = manifest.select("verbatim", "template")
-    memorized = [entry for entry in shown_often if entry.is_memorized]
-    others = [entry for entry in shown_often if not entry.is_memorized]
-    others += manifest.select("seen_once")
-    calibration = manifest.select("ordinary", split="calibration")
-    ordinary = manifest.select("ordinary", split="reporting")
-    if not memorized:
-        raise TestbedError("the manifest names no verified copy, expected at least one.")
-    _require(calibration, max(plan.first_call_calibration, plan.whole_run_calibration))
-    _require(ordinary, max(plan.first_call_ordinary, plan.whole_run_ordinary))
-    seeds = {id(entry): position for position, entry in enumerate(manifest.entries)}
-
-    def cases(chosen: "Sequence[Entry]") -> tuple[Case, ...]:
-        return tuple(Case(entry.prompt, seeds[id(entry)]) for entry in chosen)
-
-    few = ordinary[: plan.whole_run_ordinary]
-    return Parts(
-        first_call=Cases(
-            calibration=cases(calibration[: plan.first_call_calibration]),
-            memorized=cases(memorized),
-            ordinary=cases(ordinary[: plan.first_call_ordinary]),
-        ),
-        whole_run=Cases(
-            calibration=cases(calibration[: plan.whole_run_calibration]),
-            memorized=cases(memorized),
-            ordinary=cases(few),
-            others=cases(others),
-        ),
-        reported=(*memorized, *few, *others),
+    room = Counter(
+        {"calibration": plan.calibration, "ordinary": plan.ordinary, "seen_once": plan.seen_once}
     )
-
-
-def _require(entries: "Sequence[Entry]", count: int) -> None:
-    """Refuse a manifest with too few ordinary prompts of one split."""
-    if len(entries) < count:
-        raise TestbedError(
-            f"the manifest has {len(entries)} ordinary prompts of one split, expected {count}."
-        )
+    chosen = []
+    for case in testbed_cases(manifest, first_seed=0):
+        part = case.group if case.group == "seen_once" else case.role
+        if part in room:
+            if room[part] == 0:
+                continue
+            room[part] -= 1
+        chosen.append(case)
+    for part in ("calibration", "ordinary"):
+        if room[part]:
+            wanted = getattr(plan, part)
+            raise TestbedError(
+                f"the manifest has {wanted - room[part]} ordinary prompts for the {part} part, "
+                f"expected {wanted}."
+            )
+    return tuple(chosen)

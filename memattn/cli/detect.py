@@ -20,8 +20,8 @@ from memattn.cli.options import (
 
 if TYPE_CHECKING:
     from memattn.evaluation.calibration import Calibration
-    from memattn.evaluation.sampling import Pipeline, RunSettings
-    from memattn.evaluation.scoring import Scores
+    from memattn.evaluation.runs import Runs
+    from memattn.evaluation.settings import Pipeline, RunSettings
     from memattn.report import ReportPage, SampleCard
 
 _NO_VERDICT = (
@@ -54,11 +54,12 @@ def run(arguments: argparse.Namespace) -> None:
     from memattn.cli.cards import sample_cards, score_table
     from memattn.cli.pipelines import load_pipeline
     from memattn.cli.prompts import gather_prompts
-    from memattn.cli.scoring import sample_and_score
     from memattn.cli.tables import paragraph
     from memattn.cli.targets import check_output
     from memattn.detectors import DETECTORS
     from memattn.evaluation.calibration import Calibration, model_hash
+    from memattn.evaluation.cases import Case
+    from memattn.evaluation.runs import run_cases
     from memattn.report import PAGE, check_target, whole_folder, write_report
 
     prompts = [
@@ -76,21 +77,21 @@ def run(arguments: argparse.Namespace) -> None:
     settings = run_settings(arguments, pipe)
     if calibration is not None:
         calibration.check(model_hash(pipe), settings)
-    samples, scores = sample_and_score(pipe, prompts, settings, arguments, images=True)
-    cards = sample_cards(
+    runs = run_cases(
         pipe,
-        prompts,
-        range(arguments.seed, arguments.seed + len(prompts)),
-        samples,
-        scores.values,
-        calibration.thresholds if calibration is not None else {},
-        [detector for detector in DETECTORS if detector.name in scores.values],
+        [Case(prompt, arguments.seed + n, "other", "") for n, prompt in enumerate(prompts)],
+        DETECTORS,
+        settings,
+        batch_size=arguments.batch_size,
+        store=None,
+        label=f"{len(prompts)} images, {settings.steps} steps",
     )
+    cards = sample_cards(pipe, runs, calibration.thresholds if calibration is not None else {})
     print(score_table(cards))
     print()
     print(paragraph(_NO_VERDICT if calibration is None else _explanation(calibration)))
     if arguments.out is not None:
-        page = _page(arguments, settings, calibration, cards, scores)
+        page = _page(arguments, settings, calibration, cards, runs)
         if arguments.model == TESTBED:
             page = _beside_training_images(page, pipe)
         with whole_folder(arguments.out) as folder:
@@ -112,12 +113,12 @@ def _page(
     settings: "RunSettings",
     calibration: "Calibration | None",
     cards: "tuple[SampleCard, ...]",
-    scores: "Scores",
+    runs: "Runs",
 ) -> "ReportPage":
     """The report of this run."""
     from memattn.cli.cards import LIMITS, detector_row
-    from memattn.cli.scoring import unreadable
     from memattn.detectors import DETECTORS
+    from memattn.evaluation.scoring import unreadable
     from memattn.report import Group, ReportPage
 
     flagged = sum(card.verdict == "memorized" for card in cards)
@@ -133,7 +134,7 @@ def _page(
             _NO_VERDICT.replace("`", "")
             if calibration is None
             else f"{flagged} of {len(cards)} images were flagged as memorized.",
-            *(unreadable(detector, reason) for detector, reason in scores.reasons.items()),
+            *(unreadable(detector, reason) for detector, reason in runs.unreadable.items()),
         ),
         settings=(
             ("Model", Path(arguments.model).name or arguments.model),
@@ -144,7 +145,7 @@ def _page(
             ("Calibration", _calibration_text(calibration)),
         ),
         detectors=tuple(
-            detector_row(d, thresholds.get(d.name)) for d in DETECTORS if d.name in scores.values
+            detector_row(d, thresholds.get(d.name)) for d in DETECTORS if d.name in runs.scores
         ),
         cards=cards,
         groups=(Group("", ""),),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import memattn
-from memattn.cli import bench, calibrate, demo, detect, info, methods, testbed
+from memattn.cli import bench, calibrate, demo, detect, evaluate, info, methods, testbed
 from memattn.errors import MemattnError
 
 _FAILED = 2
@@ -20,6 +20,7 @@ COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
     "detect": detect,
     "calibrate": calibrate,
+    "evaluate": evaluate,
     "methods": methods,
     "info": info,
     "testbed": testbed,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from memattn.errors import InputError
 
 if TYPE_CHECKING:
-    from memattn.evaluation.sampling import Pipeline, RunSettings
+    from memattn.evaluation.settings import Pipeline, RunSettings
 
 TESTBED = "testbed"
 
@@ -31,14 +31,22 @@ def guidance_scale(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """An argparse type: a share between 0 and 1."""
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a number between 0 and 1")
+    return value
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options that choose the model and how it generates."""
     parser.add_argument(
         "--model",
         default=TESTBED,
         metavar="PATH",
-        help="folder of a Stable Diffusion checkpoint in diffusers' layout, or 'testbed' for the "
-        "small one that comes with memattn (default)",
+        help="folder of a Stable Diffusion checkpoint in diffusers' layout, or of a trained "
+        "testbed, or 'testbed' for the one that comes with memattn (default)",
     )
     parser.add_argument("--steps", type=positive_int, default=50, help="inference steps (50)")
     parser.add_argument(
@@ -81,7 +89,7 @@ def run_settings(arguments: argparse.Namespace, pipe: "Pipeline") -> "RunSetting
     Raises:
         InputError: If the pipeline's scheduler cannot take that many steps.
     """
-    from memattn.evaluation.sampling import RunSettings
+    from memattn.evaluation.settings import RunSettings
 
     config = pipe.scheduler.config
     # Spaced from the leading end, the steps are moved up by the offset and must stay in the range.

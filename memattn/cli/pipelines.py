@@ -12,14 +12,14 @@ from memattn.cli.options import TESTBED
 from memattn.errors import InputError
 
 if TYPE_CHECKING:
-    from memattn.evaluation.sampling import Pipeline
+    from memattn.evaluation.settings import Pipeline
 
 
 def load_pipeline(model: str, *, device: str | None, dtype: str) -> "Pipeline":
     """Load the testbed, or a checkpoint folder, without any network.
 
     Args:
-        model: "testbed" or a folder in diffusers' layout.
+        model: "testbed", the folder of a trained testbed, or one in diffusers' layout.
         device: A torch device; None for a CUDA device if there is one, else the CPU.
         dtype: Name of a torch dtype.
 
@@ -29,16 +29,33 @@ def load_pipeline(model: str, *, device: str | None, dtype: str) -> "Pipeline":
     Raises:
         InputError: If the folder is no Stable Diffusion pipeline or the device cannot be used.
     """
-    target = _device(device)
+    target = torch_device(device)
     weights = getattr(torch, dtype)
     with quiet_libraries():
-        if model == TESTBED:
+        data = testbed_folder(model)
+        if data is not None:
             from memattn import testbed
 
-            return testbed.load_pipeline().to(target, weights)
+            return testbed.load_pipeline(data).to(target, weights)
         from memattn.recording.checkpoint import open_checkpoint
 
         return open_checkpoint(Path(model), weights).to(target)
+
+
+def testbed_folder(model: str) -> Path | None:
+    """The folder of the testbed that a model's name stands for.
+
+    Args:
+        model: "testbed" or a folder.
+
+    Returns:
+        The packaged testbed's folder, the folder itself if it holds a trained testbed, else None.
+    """
+    from memattn.testbed.manifest import DATA, MANIFEST
+
+    if model == TESTBED:
+        return DATA
+    return Path(model) if (Path(model) / MANIFEST).is_file() else None
 
 
 @contextmanager
@@ -52,7 +69,7 @@ def quiet_libraries() -> Iterator[None]:
         logging.disable(before)
 
 
-def _device(name: str | None) -> torch.device:
+def torch_device(name: str | None) -> torch.device:
     """The device asked for, or the default."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

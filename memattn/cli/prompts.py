@@ -1,5 +1,6 @@
 """Prompts from the command line or a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from memattn.errors import InputError
@@ -33,6 +34,28 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     if not prompts:
         raise InputError(f"got the prompt file {path} without a prompt, expected one per line.")
     return prompts
+
+
+def check_distinct(prompts: Sequence[str], where: str) -> None:
+    """Refuse a prompt that comes twice: two images of one prompt are not independent.
+
+    Args:
+        prompts: The prompts.
+        where: What they were given in, for the message.
+
+    Raises:
+        InputError: If two of them are the same to Stable Diffusion's tokenizers, which see neither
+            case nor the number of blanks.
+    """
+    seen: set[str] = set()
+    for prompt in prompts:
+        key = " ".join(prompt.lower().split())
+        if key in seen:
+            raise InputError(
+                f"got the prompt {prompt!r} twice in {where}, expected every prompt once: images "
+                "of one prompt are not independent."
+            )
+        seen.add(key)
 
 
 def gather_prompts(given: list[str], file: Path | None) -> tuple[str, ...]:

@@ -49,8 +49,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from memattn.cli.pipelines import torch_device
     from memattn.testbed import Recipe, load_manifest
-    from memattn.testbed.training import publish, train
+    from memattn.testbed.training import publish, train, train_attributes
 
     data = arguments.out / "data"
     check_output(data, folder=True)
@@ -58,19 +59,21 @@ def _train(arguments: argparse.Namespace) -> None:
     command = f"memattn testbed train --out FOLDER --permutation {recipe.permutation}"
     if arguments.control:
         recipe, command = recipe.without_duplicates(), f"{command} --control"
-    device = arguments.device
+    device = str(torch_device(arguments.device))
     pipeline = train(arguments.out, recipe, arguments.towers, device)
-    _print(publish(pipeline, recipe, command, data, device), load_manifest(data))
+    attributes = train_attributes(pipeline.vae, recipe, arguments.out)
+    _print(publish(pipeline, attributes, recipe, command, data, device), load_manifest(data))
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    from memattn.cli.pipelines import torch_device
     from memattn.testbed import load_manifest, load_pipeline
     from memattn.testbed.manifest import DATA
     from memattn.testbed.verification import verify
 
     data = arguments.data or DATA
     manifest = load_manifest(data)
-    verification = verify(load_pipeline(data).to(arguments.device), manifest)
+    verification = verify(load_pipeline(data).to(torch_device(arguments.device)), manifest)
     _print(verification, manifest)
     found = verification.fill(manifest)
     wrong = [

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from memattn.report import NearestImage
 
 if TYPE_CHECKING:
-    from memattn.evaluation.sampling import Pipeline
+    from memattn.evaluation.settings import Pipeline
     from memattn.testbed import Entry, Manifest
 
 OWN_PICTURE = "this prompt's own"

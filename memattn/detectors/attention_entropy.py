@@ -85,16 +85,45 @@ class AttentionEntropy(Detector):
             RecordError: If `token_mass` or the prompt lengths are missing, or the run was stopped
                 early.
         """
+        level, change = self.terms(*self.entropies(record))
+        return (level + change).float()
+
+    def entropies(self, record: Record) -> tuple[Tensor, Tensor]:
+        """What the score is made of, for every call.
+
+        Args:
+            record: As for the score.
+
+        Returns:
+            E_t and E^S_t in nats [S, B], float64.
+
+        Raises:
+            RecordError: As for the score.
+        """
         record.require("token_mass")
         lengths: Tensor = record.require("prompt_lengths")
         require_whole_run(record, self.name)
         terms = entropy_terms(record.mean_attention())  # [S, B, Lk]
         positions = torch.arange(record.tokens, device=terms.device)
         is_summary = positions >= lengths.to(terms.device)[:, None] - 1  # [B, Lk]
-        summary = (terms * is_summary).sum(dim=-1)  # [S, B]
-        late = max(1, round(self.last_fraction * record.calls))
+        return terms.sum(dim=-1), (terms * is_summary).sum(dim=-1)
+
+    def terms(self, total: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms whose sum is the score.
+
+        Args:
+            total: E_t of a whole run [S, B].
+            summary: E^S_t of the same run [S, B].
+
+        Returns:
+            Mean of the late E_t, and mean change of the late E^S_t since the first call [B].
+        """
+        late = self.late_calls(len(total))
         change = summary[-late:] - summary[0]
         if self.second_term == "absolute":
             change = change.abs()
-        scores = terms[-late:].sum(dim=-1) + change  # [late calls, B]
-        return scores.mean(dim=0).float()
+        return total[-late:].mean(dim=0), change.mean(dim=0)
+
+    def late_calls(self, calls: int) -> int:
+        """How many of a run's calls count as late."""
+        return max(1, round(self.last_fraction * calls))

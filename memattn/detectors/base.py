@@ -10,7 +10,7 @@ Shared invariants, tested for every entry of `memattn.detectors.DETECTORS`:
 """
 
 import dataclasses
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -58,6 +58,30 @@ class Detector(Protocol):
 
         Returns:
             Scores [B], float32; higher = more likely memorized.
+
+        Raises:
+            RecordError: If the record lacks what the method needs.
+        """
+        ...
+
+
+@runtime_checkable
+class Localiser(Protocol):
+    """A detector that also says where in the image the copy is."""
+
+    @property
+    def name(self) -> str:
+        """Name of the detector."""
+        ...
+
+    def mask(self, record: Record) -> Tensor:
+        """Where the copy is.
+
+        Args:
+            record: One run.
+
+        Returns:
+            One mask per sample [B, h, w], float32; higher = more likely copied.
 
         Raises:
             RecordError: If the record lacks what the method needs.

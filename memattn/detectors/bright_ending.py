@@ -117,6 +117,20 @@ class BrightEnding(Detector):
         Raises:
             RecordError: If the gap or the maps are missing, or the run was stopped early.
         """
+        return self.local_gaps(record).mean(dim=0).float()
+
+    def local_gaps(self, record: Record) -> Tensor:
+        """LD_t of every call that is averaged over.
+
+        Args:
+            record: As for the score.
+
+        Returns:
+            LD_t [calls, B], float64.
+
+        Raises:
+            RecordError: As for the score.
+        """
         squared = leading_gap(record, self.calls, self.space, self.name)  # [S, B, h, w]
         mask = self.mask(record)
         if mask.shape[-2:] != squared.shape[-2:]:
@@ -130,8 +144,7 @@ class BrightEnding(Detector):
             raise RecordError(
                 f"{self.name} divides by the end token's mean attention: it is 0 in samples {dark}."
             )
-        local = (mask.square() * squared).sum(dim=(-2, -1)).sqrt() / mean  # [S, B]
-        return local.mean(dim=0).float()
+        return (mask.square() * squared).sum(dim=(-2, -1)).sqrt() / mean
 
     def _mask_layers(self, record: Record) -> tuple[str, ...]:
         """The layers asked for, or the down layers with the most queries, in forward order."""

@@ -80,5 +80,17 @@ class LayerEntropy(Detector):
                 f"{self.name} reads denoiser call {self.call}: got a record of {record.calls} "
                 f"calls, expected at least {self.call + 1}."
             )
-        attention = record.attention()[self.call, record.layer_index(self.layer)]  # [B, Lk]
-        return entropy_terms(attention).sum(dim=-1).float()
+        layer = record.layer_index(self.layer)
+        return attention_entropy(record.attention()[self.call, layer]).float()
+
+
+def attention_entropy(attention: Tensor) -> Tensor:
+    """E^l of attention that was averaged over heads and pixels.
+
+    Args:
+        attention: Mean attention each token received [..., Lk], as `Record.attention`.
+
+    Returns:
+        Entropy over the tokens in nats [...], float64.
+    """
+    return entropy_terms(attention).sum(dim=-1)

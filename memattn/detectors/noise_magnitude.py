@@ -69,5 +69,19 @@ class NoiseMagnitude(Detector):
             RecordError: If no gap was recorded (guidance was off, or `gap_squared` was not asked
                 for), or calls are missing.
         """
+        return self.lengths(record).mean(dim=0).float()
+
+    def lengths(self, record: Record) -> Tensor:
+        """Length of the gap at every call that is averaged over.
+
+        Args:
+            record: As for the score.
+
+        Returns:
+            ||eps_t(x_t, prompt) - eps_t(x_t, no prompt)||_2 [calls, B], float64.
+
+        Raises:
+            RecordError: As for the score.
+        """
         squared = leading_gap(record, self.calls, self.space, self.name)  # [S, B, h, w]
-        return squared.sum(dim=(-2, -1)).sqrt().mean(dim=0).float()
+        return squared.sum(dim=(-2, -1)).sqrt()

@@ -6,18 +6,23 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import memattn
 from memattn.errors import CalibrationError
 from memattn.evaluation.settings import Pipeline, RunSettings
+from memattn.evaluation.thresholds import fewest_samples, order_statistic, threshold_interval
 from memattn.whole import whole_file
 
-_FORMAT = "memattn-calibration-1"
+__all__ = ["Calibration", "calibrate", "fewest_samples", "is_flagged", "model_hash"]
+
+_FORMAT = "memattn-calibration-2"
+_EARLIER_FORMATS = ("memattn-calibration-1",)
 # What turns a prompt and noise into a prediction; an autoencoder comes after all scores.
 _SCORED_MODULES = ("unet", "text_encoder", "text_encoder_2")
 
@@ -33,6 +38,8 @@ class Calibration:
         settings: How the images were generated.
         false_positive_rate: Share of ordinary samples that may be flagged.
         thresholds: Detector name to threshold; a score above it is flagged.
+        intervals: Detector name to the 95 % confidence interval of the score that exactly this
+            share of ordinary samples exceeds; an end that the samples leave open is infinite.
         samples: Detector name to the number of ordinary samples behind its threshold.
         version: Version of memattn that made it.
     """
@@ -41,6 +48,7 @@ class Calibration:
     settings: RunSettings
     false_positive_rate: float
     thresholds: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     samples: dict[str, int]
     version: str
 
@@ -94,6 +102,8 @@ class Calibration:
     def save(self, path: Path | str) -> None:
         """Write JSON, whole or not at all.
 
+        An end of an interval that is infinite is null: JSON has no infinity.
+
         Args:
             path: Target file; its folder must exist.
 
@@ -101,7 +111,12 @@ class Calibration:
             CalibrationError: If the file cannot be written.
         """
         path = Path(path)
-        text = json.dumps({"format": _FORMAT, **dataclasses.asdict(self)}, indent=2, sort_keys=True)
+        content = {"format": _FORMAT, **dataclasses.asdict(self)}
+        content["intervals"] = {
+            name: [end if math.isfinite(end) else None for end in ends]
+            for name, ends in self.intervals.items()
+        }
+        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
         try:
             with whole_file(path) as fresh:
                 fresh.write_text(text + "\n", encoding="utf-8")
@@ -119,7 +134,8 @@ class Calibration:
             The calibration.
 
         Raises:
-            CalibrationError: If the file cannot be read or is no calibration.
+            CalibrationError: If the file cannot be read, is no calibration, or is one that an
+                earlier version of memattn wrote.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -127,6 +143,11 @@ class Calibration:
             raise CalibrationError(f"cannot read {path}: {error.strerror}.") from error
         except ValueError as error:  # not UTF-8, or not JSON
             raise CalibrationError(f"{path} is no calibration: {error}.") from error
+        if isinstance(content, dict) and content.get("format") in _EARLIER_FORMATS:
+            raise CalibrationError(
+                f"{path} was written by an earlier memattn: got format {content['format']!r}, "
+                f"expected {_FORMAT!r}; run memattn calibrate again."
+            )
         try:
             return _parse(content)
         except (KeyError, TypeError, ValueError) as error:
@@ -161,9 +182,8 @@ def calibrate(
 ) -> Calibration:
     """Thresholds that flag at most the wanted share of ordinary prompts.
 
-    The threshold is an order statistic of the n ordinary scores, the one with rank
-    n + 1 - floor(rate * (n + 1)): at most floor(rate * (n + 1)) - 1 of them lie above it, and a
-    new ordinary prompt of the same kind lies above it with probability at most `rate`.
+    Each threshold is one of the ordinary scores, `order_statistic`: a new ordinary prompt of the
+    same kind lies above it with probability at most `rate`. Its interval is `threshold_interval`.
 
     Args:
         scores: Detector name to scores of ordinary prompts [n].
@@ -178,9 +198,6 @@ def calibrate(
         CalibrationError: If there are too few ordinary prompts for the rate, or a score is not
             finite.
         ValueError: If the rate is out of range or there are no detectors.
-
-    Source:
-        Rank: split conformal prediction, Vovk et al. 2005.
     """
     if not 0 < false_positive_rate < 1:
         raise ValueError(
@@ -188,14 +205,16 @@ def calibrate(
         )
     if not scores:
         raise ValueError("got no scores, expected those of at least one detector")
+    ordinary = {
+        name: _checked(name, values, false_positive_rate) for name, values in scores.items()
+    }
     return Calibration(
         model_hash=model_hash,
         settings=settings,
         false_positive_rate=false_positive_rate,
-        thresholds={
-            name: _threshold(name, values, false_positive_rate) for name, values in scores.items()
-        },
-        samples={name: values.numel() for name, values in scores.items()},
+        thresholds={n: order_statistic(v, false_positive_rate) for n, v in ordinary.items()},
+        intervals={n: threshold_interval(v, false_positive_rate) for n, v in ordinary.items()},
+        samples={name: values.size for name, values in ordinary.items()},
         version=memattn.__version__,
     )
 
@@ -226,35 +245,17 @@ def model_hash(pipe: Pipeline) -> str:
     return digest.hexdigest()
 
 
-def fewest_samples(false_positive_rate: float) -> int:
-    """How many ordinary prompts a threshold for a rate takes at the least.
-
-    Args:
-        false_positive_rate: Share of ordinary prompts that may be flagged, between 0 and 1.
-
-    Returns:
-        The smallest n with floor(rate * (n + 1)) >= 1.
-    """
-    return math.ceil(1 / _exact(false_positive_rate)) - 1
-
-
-def _exact(rate: float) -> Fraction:
-    """The decimal number that was meant: 0.29 * 100 is 28.999... in binary."""
-    return Fraction(str(rate))
-
-
-def _threshold(name: str, scores: Tensor, rate: float) -> float:
-    """The conservative order statistic of one detector's ordinary scores."""
-    if not bool(torch.isfinite(scores).all()):
+def _checked(name: str, scores: Tensor, rate: float) -> NDArray[np.float64]:
+    """One detector's ordinary scores [n] after refusing what gives no threshold."""
+    values: NDArray[np.float64] = scores.detach().cpu().double().flatten().numpy()
+    if not np.isfinite(values).all():
         raise CalibrationError(f"got scores of {name} that are not finite, expected none.")
-    n = scores.numel()
-    above = math.floor(_exact(rate) * (n + 1))
-    if above < 1:
+    if values.size < fewest_samples(rate):
         raise CalibrationError(
-            f"got {n} ordinary prompts for {name}, expected at least {fewest_samples(rate)} "
-            f"for a false-positive rate of {rate}."
+            f"got {values.size} ordinary prompts for {name}, expected at least "
+            f"{fewest_samples(rate)} for a false-positive rate of {rate}."
         )
-    return float(scores.flatten().sort().values[n - above])
+    return values
 
 
 def _parse(content: object) -> Calibration:
@@ -265,15 +266,45 @@ def _parse(content: object) -> Calibration:
     missing = [name for name in names if name not in content]
     if missing:
         raise ValueError(f"expected {', '.join(missing)} in it")
-    thresholds = {str(k): float(v) for k, v in dict(content["thresholds"]).items()}
-    samples = {str(k): int(v) for k, v in dict(content["samples"]).items()}
-    if not thresholds or not all(map(math.isfinite, thresholds.values())):
-        raise ValueError("expected finite thresholds")
+    thresholds = {str(k): _number(v) for k, v in dict(content["thresholds"]).items()}
+    intervals = {str(k): _interval(v) for k, v in dict(content["intervals"]).items()}
+    samples = {str(k): _count(v) for k, v in dict(content["samples"]).items()}
+    rate = _number(content["false_positive_rate"])
+    if not thresholds or not thresholds.keys() == intervals.keys() == samples.keys():
+        raise ValueError("expected threshold, interval and samples of the same detectors")
+    if not 0 < rate < 1:
+        raise ValueError(f"got false_positive_rate {rate}, expected a number between 0 and 1")
     return Calibration(
         model_hash=str(content["model_hash"]),
         settings=RunSettings(**content["settings"]),
-        false_positive_rate=float(content["false_positive_rate"]),
+        false_positive_rate=rate,
         thresholds=thresholds,
+        intervals=intervals,
         samples=samples,
         version=str(content["version"]),
     )
+
+
+def _number(value: object) -> float:
+    """A finite JSON number; Python's parser also takes NaN and Infinity."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"got {value!r}, expected a finite number")
+    return float(value)
+
+
+def _count(value: object) -> int:
+    """A whole JSON number from 1 up."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"got {value!r}, expected a whole number from 1 up")
+    return value
+
+
+def _interval(value: object) -> tuple[float, float]:
+    """Two JSON numbers, or null where an end is open."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"got the interval {value!r}, expected two numbers or null")
+    low = -math.inf if value[0] is None else _number(value[0])
+    high = math.inf if value[1] is None else _number(value[1])
+    if low > high:
+        raise ValueError(f"got the interval {value!r}, expected its lower end first")
+    return low, high

@@ -1,32 +1,29 @@
-"""Generate images for many prompts and record the runs, so that no sample depends on its batch."""
+"""Generate a batch of images and record the run, so that no sample depends on its batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from memattn.evaluation.settings import Pipeline, RunSettings
 from memattn.recording import record as record_run
 from memattn.records import FIELDS, Field, Record
 
-__all__ = ["Pipeline", "RunSettings", "Samples", "sample"]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """What `sample` made.
 
     Attributes:
-        images: One image per prompt; None if none were made.
-        record: The record of all runs, one row per prompt.
+        images: One image per prompt [B, height, width, 3], uint8; None if none were made.
+        record: The record of the run, one row per prompt.
     """
 
-    images: tuple[Image.Image, ...] | None
+    images: NDArray[np.uint8] | None
     record: Record
 
 
@@ -36,15 +33,12 @@ def sample(
     *,
     seeds: Sequence[int],
     settings: RunSettings,
-    batch_size: int = 8,
     fields: Sequence[Field] = FIELDS,
     first_call_only: bool = False,
     images: bool = True,
-    on_first_batch: Callable[[Record], None] | None = None,
-    progress: bool = True,
-    label: str = "sampling",
+    on_call: Callable[[int], None] | None = None,
 ) -> Samples:
-    """Generate one image per prompt and record it.
+    """Generate one image per prompt in one pipeline call and record it.
 
     Every sample has its own generator, seeded with its own seed and drawn from on the CPU, so that
     neither its batch nor the device changes its noise. What is left is the rounding of the model's
@@ -55,74 +49,55 @@ def sample(
         prompts: Prompts, at least one.
         seeds: One seed per prompt.
         settings: How to generate.
-        batch_size: Prompts per pipeline call.
         fields: What to record.
-        first_call_only: Stop each run after the first denoiser call, for detectors with
+        first_call_only: Stop the run after the first denoiser call, for detectors with
             `one_call`. No images are made, and `token_maps`, which belong to the last call, are
             left out.
         images: Make the images; without them the decoder's time is saved.
-        on_first_batch: Called with the record of the first batch; what it raises ends the run
-            before the other batches.
-        progress: Show a progress bar over denoiser calls on stderr, with the time left.
-        label: What the bar is called.
+        on_call: Called after every denoiser call with the number of calls of the run.
 
     Returns:
         Images in the order of the prompts, and the record.
 
     Raises:
-        ValueError: If there are no prompts, not as many seeds as prompts, no room in a batch, or
-            the settings name another scheduler than the pipeline's.
-        RecordingError: If a run could not be recorded whole.
+        ValueError: If there are no prompts, not as many seeds as prompts, or the settings name
+            another scheduler than the pipeline's.
+        RecordingError: If the run could not be recorded whole.
     """
     if len(prompts) == 0:
         raise ValueError("got no prompts, expected at least one")
     if len(seeds) != len(prompts):
         raise ValueError(f"got {len(seeds)} seeds, expected one for each of {len(prompts)} prompts")
-    if batch_size < 1:
-        raise ValueError(f"got batch_size={batch_size}, expected at least 1")
     settings = settings.resolve(pipe)
     if first_call_only:
         fields = [name for name in fields if name != "token_maps"]
-    starts = range(0, len(prompts), batch_size)
     decode = images and not first_call_only
-    made: list[Image.Image] = []
-    records: list[Record] = []
-    with (
-        _own_progress_bar_off(pipe),
-        tqdm(desc=label, unit="call", disable=not progress) as bar,
-    ):
-        on_call_end = _on_call_end(bar, len(starts), first_call_only)
-        for start in starts:
-            batch = slice(start, start + batch_size)
-            with record_run(pipe, fields=tuple(fields)) as run:
-                output = pipe(
-                    list(prompts[batch]),
-                    num_inference_steps=settings.steps,
-                    guidance_scale=settings.guidance_scale,
-                    height=settings.height,
-                    width=settings.width,
-                    generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]],
-                    output_type="pil" if decode else "latent",
-                    callback_on_step_end=on_call_end,
-                )
-            records.append(run)
-            if decode:
-                made.extend(output.images)
-            if on_first_batch is not None and len(records) == 1:
-                on_first_batch(run)
-    return Samples(images=tuple(made) if decode else None, record=Record.concatenate(records))
+    with _own_progress_bar_off(pipe), record_run(pipe, fields=tuple(fields)) as run:
+        output = pipe(
+            list(prompts),
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            height=settings.height,
+            width=settings.width,
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            output_type="pil" if decode else "latent",
+            callback_on_step_end=_on_call_end(first_call_only, on_call),
+        )
+    if not decode:
+        return Samples(None, run)
+    return Samples(np.stack([np.asarray(i.convert("RGB")) for i in output.images]), run)
 
 
 def _on_call_end(
-    bar: "tqdm[Any]", batches: int, first_call_only: bool
+    first_call_only: bool, on_call: Callable[[int], None] | None
 ) -> Callable[[Pipeline, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]:
-    """A pipeline callback that moves the bar, and stops the run if only one call is wanted."""
+    """A pipeline callback that reports progress, and stops the run if only one call is wanted."""
 
     def on_call_end(
         pipe: Pipeline, call: int, timestep: Tensor, tensors: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        bar.total = batches * (1 if first_call_only else pipe.num_timesteps)
-        bar.update()
+        if on_call is not None:
+            on_call(1 if first_call_only else pipe.num_timesteps)
         if first_call_only:
             pipe._interrupt = True  # diffusers' own switch for stopping from a callback
         return tensors

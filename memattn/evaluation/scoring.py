@@ -85,6 +85,19 @@ def score_readable(record: Record, detectors: Sequence[Detector]) -> Scores:
     return Scores(values, reasons)
 
 
+def unreadable(detector: str, reason: str) -> str:
+    """The sentence on a detector that is left out.
+
+    Args:
+        detector: Its name.
+        reason: Why it cannot read the model, as `score_readable` gives it.
+
+    Returns:
+        One sentence.
+    """
+    return f"{detector} cannot read this model: {reason}"
+
+
 def ordinary_range(scores: Tensor) -> tuple[float, float]:
     """Where 90 % of ordinary scores lie.
 

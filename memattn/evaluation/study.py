@@ -1,51 +1,33 @@
-"""How well detectors do on a model whose truth is known, beside a control that knows nothing."""
+"""How well detectors do on a model whose truth is known, beside controls that know nothing."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from statistics import median
+from time import perf_counter
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from memattn.detectors import Detector
-from memattn.evaluation.calibration import Calibration, calibrate, model_hash
-from memattn.evaluation.roc import Auroc, auroc
-from memattn.evaluation.sampling import Pipeline, RunSettings, Samples, sample
+from memattn.errors import CalibrationError
+from memattn.evaluation.bootstrap import Estimate
+from memattn.evaluation.calibration import Calibration, calibrate, fewest_samples, model_hash
+from memattn.evaluation.cases import Case, Role, compared, localisable, rows_of
+from memattn.evaluation.localisation import Localisation, localisation
+from memattn.evaluation.roc import FEWEST_ORDINARY, Auroc, auroc, tpr_at_fpr
+from memattn.evaluation.runs import Runs, run_cases
+from memattn.evaluation.sampling import sample
+from memattn.evaluation.scores_file import StoredScores
 from memattn.evaluation.scoring import needed_fields, ordinary_range, score
+from memattn.evaluation.settings import Pipeline, RunSettings
+from memattn.evaluation.verdicts import f1_score
 
+ALL = "all"
+NOT_COPIED = "shown, not copied"
 
-class Case(NamedTuple):
-    """One prompt with the seed of its image."""
-
-    prompt: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Cases:
-    """The prompts that one kind of detector is measured on.
-
-    Attributes:
-        calibration: Ordinary prompts that set the thresholds and nothing else.
-        memorized: Memorized prompts.
-        ordinary: Ordinary prompts other than those of the calibration.
-        others: Prompts that are scored and belong to neither.
-    """
-
-    calibration: tuple[Case, ...]
-    memorized: tuple[Case, ...]
-    ordinary: tuple[Case, ...]
-    others: tuple[Case, ...] = ()
-
-    @property
-    def reported(self) -> tuple[Case, ...]:
-        """Memorized, ordinary and other prompts, in this order."""
-        return self.compared + self.others
-
-    @property
-    def compared(self) -> tuple[Case, ...]:
-        """Memorized and ordinary prompts, in this order."""
-        return self.memorized + self.ordinary
+_TIMED_BATCHES = 3
 
 
 @dataclass(frozen=True)
@@ -54,169 +36,301 @@ class DetectorResult:
 
     Attributes:
         detector: The detector.
-        auroc: Memorized against ordinary prompts.
-        control: The same prompts on the control.
-        threshold: Threshold from the calibration prompts.
-        ordinary_range: Where 90 % of the calibration prompts' scores lie.
-        memorized_flagged: Memorized prompts above the threshold.
-        ordinary_flagged: Ordinary prompts above the threshold.
+        auroc: Memorized against ordinary cases: "all" memorized ones, and by group where there is
+            more than one, each against the same ordinary cases.
+        tpr: Share of memorized cases found at 1 % false positives; None where ordinary cases are
+            too few to tell.
+        f1: F1 at the calibrated threshold.
+        threshold: Threshold from the calibration cases.
+        threshold_interval: Its 95 % interval.
+        ordinary_range: Where 90 % of the calibration cases' scores lie.
+        flagged: Group to how many of its cases are above the threshold, and of how many. Groups
+            of memorized cases hold those alone; cases of such a group that play another part stand
+            under "shown, not copied". Calibration cases are in none.
+        controls: Control's name to the AUROC of the same cases there, all memorized ones.
+        calls: Denoiser calls it needs per image: 1, or those of a whole run.
+        seconds: Per prompt, sampling no further than the detector needs.
     """
 
     detector: Detector
-    auroc: Auroc
-    control: Auroc
+    auroc: dict[str, Auroc]
+    tpr: Estimate | None
+    f1: Estimate
     threshold: float
+    threshold_interval: tuple[float, float]
     ordinary_range: tuple[float, float]
-    memorized_flagged: int
-    ordinary_flagged: int
+    flagged: dict[str, tuple[int, int]]
+    controls: dict[str, Auroc]
+    calls: int
+    seconds: float
 
 
 @dataclass(frozen=True)
+class LocaliserResult:
+    """How well one detector's masks show the region that was copied.
+
+    Attributes:
+        name: Name of the detector.
+        model: Over memorized cases whose true mask does not cover everything.
+        controls: Control's name to the same there, for controls that were run here.
+    """
+
+    name: str
+    model: Localisation
+    controls: dict[str, Localisation]
+
+
+@dataclass(frozen=True, eq=False)
 class Study:
     """What `run_study` found.
 
     Attributes:
         calibration: Thresholds of all detectors.
-        results: One per detector, in the order they were given.
-        whole_runs: Images and record of `whole_run.reported`.
-        scores: Detector name to its scores of `whole_runs` [B].
+        runs: The model's runs: scores, masks, images and traces of all cases.
+        control_scores: Control's name to detector name to its scores of the memorized and of the
+            ordinary cases.
+        detectors: One per detector that can read the model, in the order they were given.
+        localisers: One per detector that localises; empty without a true mask.
+        settings: How the images were generated.
     """
 
     calibration: Calibration
-    results: tuple[DetectorResult, ...]
-    whole_runs: Samples
-    scores: dict[str, Tensor]
+    runs: Runs
+    control_scores: dict[str, dict[str, tuple[Tensor, Tensor]]]
+    detectors: tuple[DetectorResult, ...]
+    localisers: tuple[LocaliserResult, ...]
+    settings: RunSettings
 
     @property
-    def flagged(self) -> Tensor:
-        """Whether any detector's score is above its threshold, for `whole_runs` [B], bool."""
-        above = [_flags(self.calibration, name, scores) for name, scores in self.scores.items()]
-        return torch.tensor(above).any(dim=0)
+    def flagged(self) -> list[bool]:
+        """Whether any detector's score is above its threshold, for every case of `runs`."""
+        verdicts = [
+            [self.calibration.verdict(name, value) for value in scores.tolist()]
+            for name, scores in self.runs.scores.items()
+        ]
+        return [any(of_case) for of_case in zip(*verdicts, strict=True)]
+
+    def flagged_by(self, detector: str, role: Role) -> tuple[int, int]:
+        """How many cases of a role a detector flags, and of how many.
+
+        Args:
+            detector: Name of the detector.
+            role: The role.
+
+        Returns:
+            Cases above the threshold, and all of them.
+        """
+        scores = self.runs.scores[detector][rows_of(self.runs.cases, role)].tolist()
+        return sum(self.calibration.verdict(detector, value) for value in scores), len(scores)
 
 
 def run_study(
     pipe: Pipeline,
-    control: Pipeline,
+    controls: Mapping[str, Pipeline | StoredScores],
     detectors: Sequence[Detector],
-    *,
-    first_call: Cases,
-    whole_run: Cases,
+    cases: Sequence[Case],
     settings: RunSettings,
+    *,
     false_positive_rate: float,
     batch_size: int,
+    store: Path | None = None,
 ) -> Study:
-    """Calibrate detectors on ordinary prompts and measure them on others.
+    """Calibrate detectors on the calibration cases and measure them on the others.
 
-    Detectors that need one denoiser call are measured on `first_call`, all others on `whole_run`.
-    Every stretch of work has its own progress bar on stderr.
+    Every stretch of work has its own progress bar on stderr. Detectors that cannot read the model
+    are named there and left out.
 
     Args:
         pipe: The pipeline under test.
-        control: The same pipeline with a denoiser that has memorized nothing.
+        controls: Name to a model that has memorized nothing, as a pipeline or as the scores it
+            gave the same cases before. Controls run the memorized and ordinary cases only.
         detectors: Detectors to measure.
-        first_call: Prompts for detectors with `one_call`.
-        whole_run: Prompts for the others; their images are kept.
+        cases: Cases of roles "calibration", "memorized" and "ordinary", perhaps also "other".
         settings: How to generate.
         false_positive_rate: Share of ordinary prompts that each threshold may flag.
-        batch_size: Prompts per pipeline call.
+        batch_size: Images per pipeline call.
+        store: Folder that keeps finished batches, so that a killed study goes on; None for none.
 
     Returns:
-        Calibration, figures and images.
+        Calibration, figures and runs.
 
     Raises:
-        CalibrationError: If there are too few calibration prompts for the rate.
-        RecordError: If a detector cannot read this pipeline's records.
+        CalibrationError: If there are too few calibration cases for the rate.
+        InputError: If stored scores lack cases or detectors, or the store holds other work.
+        RecordError: If no detector can read the model.
+        ValueError: If there are no memorized or no ordinary cases.
     """
+    _require_cases(cases, false_positive_rate)
     settings = settings.resolve(pipe)
-    one_call = [detector for detector in detectors if detector.one_call]
-    others = [detector for detector in detectors if not detector.one_call]
-
-    def run(target: Pipeline, cases: Sequence[Case], label: str, **options: Any) -> Samples:  # noqa: ANN401 (those of `sample`)
-        return sample(
-            target,
-            [case.prompt for case in cases],
-            seeds=[case.seed for case in cases],
-            settings=settings,
-            batch_size=batch_size,
-            label=f"{label}, {len(cases)} prompts",
-            **options,
-        )
-
-    def first(target: Pipeline, cases: Sequence[Case], purpose: str) -> dict[str, Tensor]:
-        label, fields = f"first call: {purpose}", needed_fields(one_call)
-        samples = run(target, cases, label, fields=fields, first_call_only=True)
-        return score(samples.record, one_call)
-
-    def whole(target: Pipeline, cases: Sequence[Case], purpose: str) -> dict[str, Tensor]:
-        label, fields = f"whole run: {purpose}", needed_fields(others)
-        return score(run(target, cases, label, fields=fields, images=False).record, others)
-
-    ordinary: dict[str, Tensor] = {}
-    reported: dict[str, Tensor] = {}
-    controls: dict[str, Tensor] = {}
-    if one_call:
-        ordinary |= first(pipe, first_call.calibration, "thresholds")
-        reported |= first(pipe, first_call.compared, "measured")
-        controls |= first(control, first_call.compared, "control")
-    if others:
-        ordinary |= whole(pipe, whole_run.calibration, "thresholds")
-        controls |= whole(control, whole_run.compared, "control")
-    whole_runs = run(
-        pipe, whole_run.reported, "whole run: measured", fields=needed_fields(detectors)
+    pair = compared(cases)
+    for control in controls.values():
+        if isinstance(control, StoredScores):
+            control.of(pair, ())  # before hours of sampling, not after
+    runs = run_cases(
+        pipe,
+        cases,
+        detectors,
+        settings,
+        batch_size=batch_size,
+        store=None if store is None else store / "model",
+        label="model",
     )
-    whole_run_scores = score(whole_runs.record, detectors)
-    reported |= {detector.name: whole_run_scores[detector.name] for detector in others}
+    readable = [detector for detector in detectors if detector.name in runs.scores]
+    control_scores: dict[str, dict[str, Tensor]] = {}
+    control_masks: dict[str, dict[str, Tensor]] = {}
+    for position, (name, control) in enumerate(controls.items()):
+        if isinstance(control, StoredScores):
+            control_scores[name] = control.of(pair, [detector.name for detector in readable])
+            continue
+        found = run_cases(
+            control,
+            pair,
+            readable,
+            settings,
+            batch_size=batch_size,
+            store=None if store is None else store / f"control-{position}",
+            label=f"control {name}",
+            images=False,
+        )
+        control_scores[name], control_masks[name] = found.scores, found.masks
     calibration = calibrate(
-        ordinary,
+        {name: scores[rows_of(cases, "calibration")] for name, scores in runs.scores.items()},
         model_hash=model_hash(pipe),
         settings=settings,
         false_positive_rate=false_positive_rate,
     )
+    first_call = _seconds_of_first_call(pipe, readable, cases, settings, batch_size)
+    split = {
+        name: {
+            detector: (scores[rows_of(pair, "memorized")], scores[rows_of(pair, "ordinary")])
+            for detector, scores in of_control.items()
+        }
+        for name, of_control in control_scores.items()
+    }
     return Study(
         calibration=calibration,
-        results=tuple(
-            _result(
-                detector,
-                first_call if detector.one_call else whole_run,
-                ordinary[detector.name],
-                reported[detector.name],
-                controls[detector.name],
-                calibration,
-            )
-            for detector in detectors
+        runs=runs,
+        control_scores=split,
+        detectors=tuple(
+            _result(detector, runs, split, calibration, first_call) for detector in readable
         ),
-        whole_runs=whole_runs,
-        scores=whole_run_scores,
+        localisers=_localisers(runs, pair, control_masks),
+        settings=settings,
     )
 
 
-def _flags(calibration: Calibration, detector: str, scores: Tensor) -> list[bool]:
-    """The verdict on each of one detector's scores."""
-    return [calibration.verdict(detector, value) for value in scores.tolist()]
+def _require_cases(cases: Sequence[Case], false_positive_rate: float) -> None:
+    """Refuse cases that give no figures, before hours of sampling and not after."""
+    for role in ("memorized", "ordinary"):
+        if not any(case.role == role for case in cases):
+            raise ValueError(f"got no {role} cases, expected at least one")
+    found = sum(case.role == "calibration" for case in cases)
+    needed = fewest_samples(false_positive_rate)
+    if found < needed:
+        raise CalibrationError(
+            f"got {found} calibration prompts, expected at least {needed} for a false-positive "
+            f"rate of {false_positive_rate:g}."
+        )
+
+
+def _seconds_of_first_call(
+    pipe: Pipeline,
+    detectors: Sequence[Detector],
+    cases: Sequence[Case],
+    settings: RunSettings,
+    batch_size: int,
+) -> float:
+    """Seconds per prompt when sampling stops after the first denoiser call; NaN if none does."""
+    one_call = [detector for detector in detectors if detector.one_call]
+    if not one_call:
+        return math.nan
+    seconds = []
+    for start in range(0, min(len(cases), (1 + _TIMED_BATCHES) * batch_size), batch_size):
+        part = cases[start : start + batch_size]
+        begin = perf_counter()
+        samples = sample(
+            pipe,
+            [case.prompt for case in part],
+            seeds=[case.seed for case in part],
+            settings=settings,
+            fields=needed_fields(one_call),
+            first_call_only=True,
+        )
+        score(samples.record, one_call)
+        seconds.append((perf_counter() - begin) / len(part))
+    return median(seconds[1:] or seconds)  # the first one warms up
 
 
 def _result(
     detector: Detector,
-    cases: Cases,
-    calibration_scores: Tensor,
-    model_scores: Tensor,
-    control_scores: Tensor,
+    runs: Runs,
+    controls: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]],
     calibration: Calibration,
+    first_call_seconds: float,
 ) -> DetectorResult:
-    """Figures of one detector from its scores, which stand in the order of `cases.reported`."""
-    end = len(cases.memorized) + len(cases.ordinary)
-    memorized, ordinary = (
-        model_scores[: len(cases.memorized)],
-        model_scores[len(cases.memorized) : end],
-    )
+    """Figures of one detector."""
+    name = detector.name
+    scores = runs.scores[name]
+    memorized = rows_of(runs.cases, "memorized")
+    ordinary = scores[rows_of(runs.cases, "ordinary")]
+    by_group: dict[str, list[int]] = {}
+    for row in memorized:
+        by_group.setdefault(runs.cases[row].group, []).append(row)
+    parts = {ALL: memorized} | (by_group if len(by_group) > 1 else {})
+    threshold = calibration.thresholds[name]
     return DetectorResult(
         detector=detector,
-        auroc=auroc(memorized, ordinary),
-        control=auroc(
-            control_scores[: len(cases.memorized)], control_scores[len(cases.memorized) :]
-        ),
-        threshold=calibration.thresholds[detector.name],
-        ordinary_range=ordinary_range(calibration_scores),
-        memorized_flagged=sum(_flags(calibration, detector.name, memorized)),
-        ordinary_flagged=sum(_flags(calibration, detector.name, ordinary)),
+        auroc={part: auroc(scores[rows], ordinary) for part, rows in parts.items()},
+        tpr=tpr_at_fpr(scores[memorized], ordinary) if len(ordinary) >= FEWEST_ORDINARY else None,
+        f1=f1_score(scores[memorized], ordinary, threshold),
+        threshold=threshold,
+        threshold_interval=calibration.intervals[name],
+        ordinary_range=ordinary_range(scores[rows_of(runs.cases, "calibration")]),
+        flagged=_flagged(runs.cases, scores, threshold),
+        controls={
+            control: auroc(*of_control[name])
+            for control, of_control in controls.items()
+            if name in of_control
+        },
+        calls=1 if detector.one_call else runs.calls,
+        seconds=first_call_seconds if detector.one_call else runs.seconds,
+    )
+
+
+def _flagged(cases: Sequence[Case], scores: Tensor, threshold: float) -> dict[str, tuple[int, int]]:
+    """Group to cases above the threshold and cases in all, without those of the calibration."""
+    memorized = {case.group for case in cases if case.role == "memorized"}
+    counts: dict[str, tuple[int, int]] = {}
+    for case, value in zip(cases, scores.tolist(), strict=True):
+        if case.role == "calibration":
+            continue
+        is_uncopied = case.role == "other" and case.group in memorized
+        group = NOT_COPIED if is_uncopied else case.group
+        flagged, count = counts.get(group, (0, 0))
+        counts[group] = (flagged + (value > threshold), count + 1)
+    return counts
+
+
+def _localisers(
+    runs: Runs, pair: Sequence[Case], control_masks: Mapping[str, Mapping[str, Tensor]]
+) -> tuple[LocaliserResult, ...]:
+    """Masks against the true masks of the memorized cases that have one with an outside."""
+
+    def found(cases: Sequence[Case], masks: Tensor) -> Localisation:
+        regions = localisable(cases)
+        return localisation(masks[list(regions)], np.stack(list(regions.values())))
+
+    if not localisable(pair):
+        return ()
+    return tuple(
+        LocaliserResult(
+            name=name,
+            model=found(runs.cases, masks),
+            controls={
+                control: found(pair, of_control[name])
+                for control, of_control in control_masks.items()
+                if name in of_control
+            },
+        )
+        for name, masks in runs.masks.items()
     )

@@ -1,6 +1,6 @@
 """The HTML report: plain data in, one self-contained page out."""
 
-from memattn.report.folder import PAGE, THRESHOLDS, check_target, whole_folder
+from memattn.report.folder import PAGE, THRESHOLDS, check_target, is_page, whole_folder
 from memattn.report.page import (
     DetectorRow,
     Group,
@@ -26,6 +26,7 @@ __all__ = [
     "Score",
     "TokenShare",
     "check_target",
+    "is_page",
     "token_shares",
     "whole_folder",
     "write_report",

@@ -38,9 +38,14 @@ def check_target(target: Path) -> None:
 
 def _is_report(folder: Path) -> bool:
     """Whether a folder holds an earlier report and nothing else."""
-    if {entry.name for entry in folder.iterdir()} - _OURS or not (folder / PAGE).is_file():
+    return not {entry.name for entry in folder.iterdir()} - _OURS and is_page(folder / PAGE)
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that memattn wrote."""
+    if not path.is_file():
         return False
-    with (folder / PAGE).open("rb") as page:
+    with path.open("rb") as page:
         return _SIGNATURE in page.read(_HEAD)
 
 

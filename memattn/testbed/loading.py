@@ -13,9 +13,8 @@ from safetensors.torch import load_model
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from memattn.errors import TestbedError
+from memattn.evaluation.random_weights import with_random_denoiser
 from memattn.testbed.manifest import DATA, MODEL, check_files, load_manifest
-
-_CONTROL_SEED = 0
 
 
 def load_pipeline(data: Path = DATA) -> StableDiffusionPipeline:
@@ -42,14 +41,17 @@ def load_pipeline(data: Path = DATA) -> StableDiffusionPipeline:
 def load_control(data: Path = DATA) -> StableDiffusionPipeline:
     """The same pipeline with a random-weights denoiser: the negative control.
 
-    Nothing can be memorized by it, so whatever separates the groups here is a property of the
-    prompts: an AUROC whose interval misses 0.5 tells how much of a figure comes from them.
+    Args:
+        data: The testbed's folder; the packaged testbed by default.
+
+    Returns:
+        The pipeline; see `memattn.evaluation.random_weights`.
+
+    Raises:
+        TestbedError: As `load_pipeline`.
     """
-    pipeline = load_pipeline(data)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_CONTROL_SEED)
-        pipeline.unet = UNet2DConditionModel.from_config(pipeline.unet.config).eval()
-    return pipeline
+    control: StableDiffusionPipeline = with_random_denoiser(load_pipeline(data))
+    return control
 
 
 def _open(model: Path) -> StableDiffusionPipeline:

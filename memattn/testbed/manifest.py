@@ -68,6 +68,8 @@ class Manifest:
         thresholds: Distances below which a picture counts as a copy.
         rigid: Template prompts whose pictures did not vary outside the fixed region.
         false_copies: Ordinary prompts that gave a copy of some training picture.
+        attribute_accuracy: "recall", "precision" and "balanced_accuracy" of the classifier that
+            measures prompt alignment; empty where there is none.
         files: SHA-256 of weights and pictures, by path below the testbed's folder; written by
             `save`.
     """
@@ -78,6 +80,7 @@ class Manifest:
     thresholds: CopyThresholds
     rigid: tuple[str, ...] = ()
     false_copies: tuple[str, ...] = ()
+    attribute_accuracy: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict, compare=False)
 
     def select(self, *groups: Group, split: Split | None = None) -> tuple[Entry, ...]:
@@ -118,6 +121,7 @@ class Manifest:
             "thresholds": asdict(self.thresholds),
             "rigid": self.rigid,
             "false_copies": self.false_copies,
+            "attribute_accuracy": self.attribute_accuracy,
             "files": hash_files(data),
             "entries": [
                 {"prompt": e.prompt, "group": e.group, "split": e.split}
@@ -154,6 +158,7 @@ def load_manifest(data: Path = DATA) -> Manifest:
             thresholds=CopyThresholds(**content["thresholds"]),
             rigid=tuple(content["rigid"]),
             false_copies=tuple(content["false_copies"]),
+            attribute_accuracy=content["attribute_accuracy"],
             files=content["files"],
         )
     except FileNotFoundError as error:

@@ -27,7 +27,7 @@ def save_sheet(pipeline: StableDiffusionPipeline, manifest: Manifest, file: Path
         file: The PNG to write.
     """
     rows: list[NDArray[np.uint8]] = []
-    for group in GROUPS:
+    for group in filter(manifest.select, GROUPS):
         entries = manifest.select(group)[:_PROMPTS]
         pictures = [e.training_image for e in entries if e.training_image is not None]
         if pictures:

@@ -10,12 +10,12 @@ from numpy.random import default_rng
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from memattn.testbed.scenes import SIZE, Scene, draw_scene, inside_mask, to_bytes
+from memattn.evaluation.similarity.correlation import correlation
+from memattn.testbed.scenes import Scene, draw_scene, inside_mask, to_bytes
 
 QUANTILE = 0.001
 BLURS = (0, 2, 4, 8)  # pixels; a model that generalises paints vague pictures
 _SEED = 7  # the thresholds depend on no training; a recipe of seed 7 would share their numbers
-_FLAT = 1e-9  # keeps a picture of one colour at correlation 0
 
 
 def distance(
@@ -34,18 +34,7 @@ def distance(
     Returns:
         Distances [...], 0 to 2.
     """
-    if mask is None:
-        mask = np.ones((SIZE, SIZE), bool)
-    first, second = (_centred(pictures[..., mask, :]) for pictures in (images, training))
-    norms = np.sqrt((first**2).sum(axis=-2) * (second**2).sum(axis=-2)) + _FLAT
-    correlation: NDArray[np.float64] = ((first * second).sum(axis=-2) / norms).mean(axis=-1)
-    return 1 - correlation
-
-
-def _centred(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Pixels [..., n, 3] with each channel's mean taken off."""
-    centred: NDArray[np.float64] = pixels - pixels.mean(axis=-2, keepdims=True)
-    return centred
+    return 1 - correlation(images, training, mask)
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,6 @@
+import math
+import re
+
 import pytest
 from diffusers import AutoencoderKL
 
@@ -32,6 +35,60 @@ def test_a_calibration_names_settings_and_detectors(checkpoint, prompts, tmp_pat
         "LayerEntropy",
         "NoiseMagnitude",
     }
+
+
+def test_the_table_shows_every_interval_and_below_it_the_rate_that_is_really_given(
+    checkpoint, prompts, tmp_path, capsys
+):
+    prompts.write_text("".join(f"a red fox number {number}\n" for number in range(4)))
+    out = tmp_path / "calibration.json"
+    assert calibrate(checkpoint, prompts, out, rate="0.5") == 0
+    found = Calibration.load(out)
+    printed = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in printed.splitlines() if line}
+    for name, threshold in found.thresholds.items():
+        assert f"{threshold:.4g}" in rows[name]
+        low, high = found.intervals[name]
+        assert (low, high) == (-math.inf, math.inf)
+        assert rows[name].endswith("any score")
+    # Two of five places are flagged: Beta(2, 3) has its 2.5 % and 97.5 % quantiles here.
+    assert "Set on 4 ordinary prompts for a false-positive rate of 0.5, each threshold" in printed
+    assert "really flags between 0.068 and 0.81 of such prompts" in " ".join(printed.split())
+    assert "From 6 prompts on, a threshold's interval has an upper end." in " ".join(
+        printed.split()
+    )
+    assert max(map(len, printed.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "shown"),
+    [(3, "0.25", r" \S+ or more$"), (6, "0.5", r" \S+ to \S+$"), (6, "0.75", r" \S+ or less$")],
+)
+def test_an_interval_says_where_it_is_open(
+    checkpoint, prompts, tmp_path, capsys, count, rate, shown
+):
+    prompts.write_text("".join(f"a red fox number {number}\n" for number in range(count)))
+    out = tmp_path / "calibration.json"
+    assert calibrate(checkpoint, prompts, out, rate) == 0
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if line.startswith("NoiseMagnitude"))
+    assert re.search(shown, row)
+    for end in Calibration.load(out).intervals["NoiseMagnitude"]:
+        assert math.isinf(end) or f"{end:.4g}" in row
+    assert ("has an upper end" in " ".join(printed.split())) == (count < 6)
+
+
+@pytest.mark.parametrize("again", ["a red fox", "A Red  Fox"])
+def test_a_prompt_that_comes_twice_is_refused_before_anything_is_generated(
+    checkpoint, prompts, tmp_path, capsys, monkeypatch, again
+):
+    monkeypatch.setattr(sampling, "record_run", None)
+    prompts.write_text(f"the lazy dog\na red fox\na blue house\n{again}\nthe lazy dog\n")
+    assert calibrate(checkpoint, prompts, tmp_path / "calibration.json") == 2
+    err = capsys.readouterr().err
+    assert f"got the prompt {again!r} twice in {prompts}" in err
+    assert "expected every prompt once" in err
+    assert not (tmp_path / "calibration.json").exists()
 
 
 @pytest.mark.parametrize(("rate", "needed"), [("0.01", 99), ("0.2", 4)])

@@ -8,13 +8,15 @@ import pytest
 
 from memattn.cli.demo import demonstrate
 from memattn.cli.demo_page import findings, meanings
-from memattn.cli.demo_plan import Plan, choose_parts
+from memattn.cli.demo_plan import Plan, choose_cases
 from memattn.cli.truth import nearest_training_images
 from memattn.detectors import DETECTORS, LayerEntropy
 from memattn.errors import InputError, TestbedError
 from memattn.evaluation.calibration import Calibration
+from memattn.evaluation.cases import rows_of
+from memattn.evaluation.random_weights import with_random_denoiser
 from memattn.evaluation.roc import Auroc
-from memattn.evaluation.sampling import RunSettings
+from memattn.evaluation.settings import RunSettings
 from memattn.evaluation.study import run_study
 from memattn.report import NearestImage, SampleCard
 from memattn.testbed import Entry, Manifest, Recipe
@@ -26,13 +28,15 @@ PLAN = Plan(
     steps=2,
     batch_size=4,
     false_positive_rate=0.25,
-    first_call_calibration=4,
-    whole_run_calibration=3,
-    first_call_ordinary=4,
-    whole_run_ordinary=2,
+    calibration=3,
+    ordinary=2,
+    seen_once=1,
     shown={"verbatim": 1, "template": 2, "seen_once": 1, "ordinary": 1},
     detectors=(*DETECTORS, LayerEntropy(layer=2)),
 )
+
+
+ORDINARY = ("red fox,", "lazy dog", "blue house", "red sea")
 
 
 def picture(seed):
@@ -49,43 +53,47 @@ def manifest():
     region = np.zeros((64, 64), bool)
     region[8:40, 8:40] = True
     whole = np.ones((64, 64), bool)
-    words = ["red fox", "lazy dog", "blue house", "red sea"]
     entries = [
-        Entry("a red fox", "verbatim", "reporting", picture(0), whole, 4),
-        Entry("a <b>dog</b>", "template", "reporting", picture(1), region, 3),
-        Entry("a house by the sea", "template", "reporting", picture(2), region, 1),
-        Entry("the fox by the sea", "seen_once", "reporting", picture(3), None, 0),
-        *(Entry(f"a {text}", "ordinary", "calibration") for text in words),
-        *(Entry(f"the {text}", "ordinary", "reporting") for text in words),
+        Entry("a red fox", "verbatim", "reporting", picture(0), whole, 4, 1000),
+        Entry("a <b>dog</b>", "template", "reporting", picture(1), region, 3, 800),
+        Entry("a house by the sea", "template", "reporting", picture(2), region, 1, 800),
+        Entry("the fox by the sea", "seen_once", "reporting", picture(3), None, 0, 1),
+        Entry("a fox by the sea", "seen_once", "reporting", picture(4), None, 0, 1),
+        *(Entry(f"a {text}", "ordinary", "calibration") for text in ORDINARY),
+        *(Entry(f"the {text}", "ordinary", "reporting") for text in ORDINARY),
     ]
     return Manifest(tuple(entries), Recipe(), {}, CopyThresholds(whole=0.1, inside=0.05))
 
 
+def prompts(cases, role):
+    return [cases[row].prompt for row in rows_of(cases, role)]
+
+
 def test_only_verified_copies_count_as_memorized(manifest):
-    parts = choose_parts(manifest, PLAN)
-    assert [case.prompt for case in parts.first_call.memorized] == ["a red fox", "a <b>dog</b>"]
-    assert [case.prompt for case in parts.whole_run.others] == [
-        "a house by the sea",
-        "the fox by the sea",
-    ]
-    assert len(parts.first_call.calibration) == 4
-    assert len(parts.whole_run.calibration) == 3
-    assert [case.prompt for case in parts.whole_run.reported] == [
-        entry.prompt for entry in parts.reported
-    ]
+    cases = choose_cases(manifest, PLAN)
+    assert prompts(cases, "memorized") == ["a red fox", "a <b>dog</b>"]
+    assert prompts(cases, "other") == ["a house by the sea", "the fox by the sea"]
 
 
-def test_calibration_and_reporting_share_no_prompt(manifest):
-    parts = choose_parts(manifest, PLAN)
-    for cases in (parts.first_call, parts.whole_run):
-        assert not set(cases.calibration) & set(cases.reported)
+def test_calibration_and_ordinary_prompts_are_as_many_as_planned(manifest):
+    cases = choose_cases(manifest, PLAN)
+    assert prompts(cases, "calibration") == ["a red fox,", "a lazy dog", "a blue house"]
+    assert prompts(cases, "ordinary") == ["the red fox,", "the lazy dog"]
+    assert all(manifest.entries[case.seed].prompt == case.prompt for case in cases)
+
+
+def test_ordinary_prompts_that_gave_a_copy_are_left_out(manifest):
+    manifest = dataclasses.replace(manifest, false_copies=("a lazy dog", "the red fox,"))
+    cases = choose_cases(manifest, PLAN)
+    assert prompts(cases, "calibration")[1] == "a blue house"
+    assert prompts(cases, "ordinary") == ["the lazy dog", "the blue house"]
 
 
 def test_a_manifest_without_copies_or_prompts_is_refused(manifest):
     with pytest.raises(TestbedError, match="no verified copy"):
-        choose_parts(manifest.with_copies({"a red fox": 0, "a <b>dog</b>": 0}), PLAN)
-    with pytest.raises(TestbedError, match="4 ordinary prompts of one split, expected 500"):
-        choose_parts(manifest, Plan())
+        choose_cases(manifest.with_copies({"a red fox": 0, "a <b>dog</b>": 0}), PLAN)
+    with pytest.raises(TestbedError, match="4 ordinary prompts for the calibration part, expected"):
+        choose_cases(manifest, Plan())
 
 
 def test_nearest_is_judged_inside_a_templates_region_only(pipe, manifest):
@@ -107,28 +115,31 @@ def test_nearest_is_judged_inside_a_templates_region_only(pipe, manifest):
 OWN = "this prompt's own"
 
 
+@pytest.fixture(scope="module")
+def control(pipe):
+    return with_random_denoiser(pipe)
+
+
 @pytest.fixture
-def study(pipe, manifest):
-    parts = choose_parts(manifest, PLAN)
+def study(pipe, control, manifest):
     return run_study(
         pipe,
-        pipe,
+        {"random weights": control},
         PLAN.detectors,
-        first_call=parts.first_call,
-        whole_run=parts.whole_run,
-        settings=RunSettings(steps=2),
+        choose_cases(manifest, PLAN),
+        RunSettings(steps=2),
         false_positive_rate=0.25,
         batch_size=4,
     )
 
 
-def card(nearest):
-    return SampleCard("a fox", "", 0, picture(0), (), (), nearest=nearest)
+def card(prompt, nearest):
+    return SampleCard(prompt, "", 0, picture(0), (), (), nearest=nearest)
 
 
-def test_the_demo_prints_tables_and_writes_a_report(pipe, manifest, tmp_path, capsys):
+def test_the_demo_prints_tables_and_writes_a_report(pipe, control, manifest, tmp_path, capsys):
     out = tmp_path / "demo"
-    demonstrate(pipe, pipe, manifest, PLAN, out)
+    demonstrate(pipe, control, manifest, PLAN, out)
     printed, err = capsys.readouterr()
     lines = [line for line in printed.splitlines() if str(out) not in line]
     assert max(map(len, lines)) <= 100
@@ -137,15 +148,8 @@ def test_the_demo_prints_tables_and_writes_a_report(pipe, manifest, tmp_path, ca
     for prompt, truth in (("a red fox", "4 of 4"), ("a <b>dog</b>", "3 of 4"), ("the red", "-")):
         row = next(line for line in lines if line.startswith(prompt))
         assert re.match(rf"{prompt}.*?\s{truth}\s.*(memorized|not flagged)$", row)
-    for label in (
-        "first call: thresholds, 4 prompts",
-        "first call: measured, 6 prompts",
-        "first call: control, 6 prompts",
-        "whole run: thresholds, 3 prompts",
-        "whole run: measured, 6 prompts",
-        "whole run: control, 4 prompts",
-    ):
-        assert label in err
+    assert "model: 100%" in err
+    assert "control random weights: 100%" in err
     assert "Verdicts: " in printed
     assert "Attention to the begin token at the first call" in printed
     assert "2 are verified copies" in " ".join(printed.split())
@@ -154,9 +158,9 @@ def test_the_demo_prints_tables_and_writes_a_report(pipe, manifest, tmp_path, ca
     assert text.count('<article class="sample">') == 5
     assert "True mask" in text
     assert "copied by 3 of 4 seeds" in text
-    assert "nearest of the 4 pictures shown often or once" in text
-    assert "shown about 1000 times in training" in text
-    assert Calibration.load(out / "calibration.json").samples["NoiseMagnitude"] == 4
+    assert "nearest of the 5 pictures shown often or once" in text
+    assert re.search(r"shown about \d+ times in training", text)
+    assert Calibration.load(out / "calibration.json").samples["NoiseMagnitude"] == 3
 
 
 def test_sentences_on_showings_follow_the_recipe():
@@ -166,30 +170,27 @@ def test_sentences_on_showings_follow_the_recipe():
     assert "shown about 50 times in training over 30 different pictures" in text["template"]
 
 
-def test_only_a_copy_of_the_prompts_own_picture_counts_as_its_copy(study, manifest, pipe):
-    parts = choose_parts(manifest, PLAN)
+def test_only_a_copy_of_the_prompts_own_picture_counts_as_its_copy(study):
     own = NearestImage(picture(0), 0.01, 0.1, OWN)
-    cards = [card(own), card(NearestImage(picture(1), 0.01, 0.1, "template: a <b>dog</b>"))]
-    assert "1 of these 2 gave a copy of their own picture" in " ".join(
-        findings(study, parts, [*cards, *cards])
-    )
+    another = NearestImage(picture(1), 0.01, 0.1, "template: a <b>dog</b>")
+    cards = [card("a red fox", own), card("a <b>dog</b>", another), card("a house by the sea", own)]
+    assert "1 of these 2 gave a copy of their own picture" in " ".join(findings(study, cards))
 
 
-def test_chance_and_the_wrong_way_round_are_told_apart(study, manifest):
+def test_chance_and_the_wrong_way_round_are_told_apart(study):
     chance, wrong, good = Auroc(0.6, 0.4, 0.8, 2, 2), Auroc(0.2, 0.1, 0.3, 2, 2), None
     results = [
-        dataclasses.replace(result, auroc=area or Auroc(0.9, 0.8, 1.0, 2, 2))
-        for result, area in zip(study.results[:3], (chance, wrong, good), strict=True)
+        dataclasses.replace(result, auroc={"all": area or Auroc(0.9, 0.8, 1.0, 2, 2)})
+        for result, area in zip(study.detectors[:3], (chance, wrong, good), strict=True)
     ]
-    study = dataclasses.replace(study, results=tuple(results))
-    text = findings(study, choose_parts(manifest, PLAN), [])
+    text = findings(dataclasses.replace(study, detectors=tuple(results)), [])
     names = [result.detector.name for result in results]
     assert f"No better than chance on this model, by its interval: {names[0]}." in text
     assert f"Ranks the wrong way round on this model, by its interval: {names[1]}." in text
 
 
-def test_a_target_with_other_files_is_kept(pipe, manifest, tmp_path):
+def test_a_target_with_other_files_is_kept(pipe, control, manifest, tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(InputError, match="it holds other files"):
-        demonstrate(pipe, pipe, manifest, PLAN, tmp_path)
+        demonstrate(pipe, control, manifest, PLAN, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -26,5 +26,5 @@ def test_damaged_weights_are_one_sentence(tmp_path, capsys):
 
 def test_training_of_another_recipe_is_refused(tmp_path, capsys):
     (tmp_path / "recipe.json").write_text('{"seed": 0}', encoding="utf-8")
-    assert main(["testbed", "train", "--out", str(tmp_path), "--seed", "1"]) == 2
-    assert "holds a training with seed = 0, expected 1" in capsys.readouterr().err
+    assert main(["testbed", "train", "--out", str(tmp_path), "--permutation", "1"]) == 2
+    assert "holds a training with permutation = None, expected 1" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import re
 from types import SimpleNamespace
 
@@ -49,6 +50,21 @@ def test_at_most_the_wanted_share_is_flagged(scores, rate):
     calibration = calibration_of(torch.tensor(scores, dtype=torch.float32), rate)
     flagged = sum(calibration.verdict("LayerEntropy", score) for score in scores)
     assert flagged <= rate * len(scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "interval"),
+    [
+        (torch.arange(500.0), (489, 499)),
+        (torch.arange(500.0).double().flip(0), (489, 499)),
+        (torch.arange(99.0), (95, math.inf)),
+    ],
+)
+def test_every_threshold_has_its_interval(scores, interval):
+    calibration = calibration_of(scores, 0.01)
+    assert calibration.intervals == {"LayerEntropy": interval}
+    low, high = interval
+    assert low <= calibration.thresholds["LayerEntropy"] <= high
 
 
 def test_new_prompts_are_flagged_at_most_as_often_as_wanted():
@@ -141,6 +157,38 @@ def test_threshold_survives_the_file_to_the_last_bit(tmp_path):
     assert Calibration.load(tmp_path / "c.json").thresholds == calibration.thresholds
 
 
+@pytest.mark.parametrize(
+    ("prompts", "rate", "ends"),
+    [(99, 0.01, [95.0, None]), (500, 0.01, [489.0, 499.0]), (1, 0.5, [None, None])],
+)
+def test_open_ends_of_an_interval_are_null_and_load_as_infinity(tmp_path, prompts, rate, ends):
+    path = tmp_path / "calibration.json"
+    calibration = calibration_of(torch.arange(float(prompts)), rate)
+    calibration.save(path)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads(path.read_text(), parse_constant=refuse)
+    assert content["intervals"] == {"LayerEntropy": ends}
+    assert content["format"] == "memattn-calibration-2"
+    assert Calibration.load(path) == calibration
+
+
+def test_a_file_of_an_earlier_format_is_to_be_made_again(calibration, tmp_path):
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    content = json.loads(path.read_text())
+    del content["intervals"]
+    path.write_text(json.dumps({**content, "format": "memattn-calibration-1"}))
+    with pytest.raises(
+        CalibrationError,
+        match=r"got format 'memattn-calibration-1', expected 'memattn-calibration-2'; "
+        "run memattn calibrate again",
+    ):
+        Calibration.load(path)
+
+
 def test_saving_twice_gives_the_same_bytes_and_leaves_nothing_else(calibration, tmp_path):
     path = tmp_path / "calibration.json"
     calibration.save(path)
@@ -166,8 +214,8 @@ def test_missing_file_is_refused(tmp_path):
         (b"", "Expecting value"),
         (b"\xff\xfe{}", "utf-8"),
         (b"[]", "expected a JSON object with format"),
-        (b'{"format": "memattn-calibration-2"}', "expected a JSON object with format"),
-        (b'{"format": "memattn-calibration-1"}', "expected model_hash, settings"),
+        (b'{"format": "memattn-calibration-3"}', "expected a JSON object with format"),
+        (b'{"format": "memattn-calibration-2"}', "expected model_hash, settings"),
     ],
 )
 def test_file_that_is_no_calibration_is_refused(tmp_path, content, reason):
@@ -183,11 +231,21 @@ def test_file_that_is_no_calibration_is_refused(tmp_path, content, reason):
         ({"settings": {"stops": 3}}, "stops"),
         ({"settings": {"steps": 0}}, "got steps=0, expected at least 1"),
         ({"settings": 3}, "must be a mapping"),
-        ({"thresholds": {}}, "expected finite thresholds"),
-        ({"thresholds": {"LayerEntropy": "high"}}, "could not convert string to float"),
-        ({"thresholds": {"LayerEntropy": float("nan")}}, "expected finite thresholds"),
+        ({"thresholds": {}}, "expected threshold, interval and samples of the same detectors"),
+        ({"thresholds": {"LayerEntropy": "high"}}, "got 'high', expected a finite number"),
+        ({"thresholds": {"LayerEntropy": float("nan")}}, "got nan, expected a finite number"),
+        ({"intervals": {}}, "expected threshold, interval and samples of the same detectors"),
+        ({"intervals": {"LayerEntropy": [1, float("inf")]}}, "got inf, expected a finite number"),
+        ({"intervals": {"LayerEntropy": [1, True]}}, "got True, expected a finite number"),
+        ({"intervals": {"LayerEntropy": [1]}}, "got the interval [1], expected two numbers"),
+        ({"intervals": {"LayerEntropy": None}}, "got the interval None, expected two numbers"),
+        ({"intervals": {"LayerEntropy": [3, 1]}}, "[3, 1], expected its lower end first"),
         ({"samples": 3}, "not iterable"),
-        ({"false_positive_rate": None}, "NoneType"),
+        ({"samples": {"LayerEntropy": 0}}, "got 0, expected a whole number from 1 up"),
+        ({"samples": {"LayerEntropy": 40.5}}, "got 40.5, expected a whole number from 1 up"),
+        ({"samples": {"NoiseMagnitude": 40}}, "of the same detectors"),
+        ({"false_positive_rate": None}, "got None, expected a finite number"),
+        ({"false_positive_rate": 1}, "got false_positive_rate 1.0, expected a number between"),
     ],
 )
 def test_damaged_entry_is_refused(calibration, tmp_path, change, reason):

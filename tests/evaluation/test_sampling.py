@@ -5,7 +5,8 @@ from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, HeunDiscre
 
 from memattn.detectors import DETECTORS, NoiseMagnitude
 from memattn.errors import RecordError
-from memattn.evaluation.sampling import RunSettings, sample
+from memattn.evaluation.sampling import sample
+from memattn.evaluation.settings import RunSettings
 from tests.pipelines import LATENT, stable_diffusion
 
 # numpy 2 about the Euler and Heun schedulers of diffusers
@@ -27,7 +28,7 @@ def pipe(tmp_path):
 
 
 def run(pipe, indices=range(5), **options):
-    options = {"settings": SETTINGS, "batch_size": 2, "progress": False, **options}
+    options = {"settings": SETTINGS, **options}
     return sample(
         pipe,
         [PROMPTS[i] for i in indices],
@@ -38,8 +39,8 @@ def run(pipe, indices=range(5), **options):
 
 def test_images_and_record_have_one_row_per_prompt(pipe):
     samples = run(pipe)
-    assert len(samples.images) == 5
-    assert {image.size for image in samples.images} == {(2 * LATENT, 2 * LATENT)}
+    assert samples.images.shape == (5, 2 * LATENT, 2 * LATENT, 3)
+    assert samples.images.dtype == np.uint8
     assert (samples.record.samples, samples.record.calls) == (5, 3)
     for detector in DETECTORS:
         assert detector(samples.record).shape == (5,)
@@ -48,18 +49,18 @@ def test_images_and_record_have_one_row_per_prompt(pipe):
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerAncestralDiscreteScheduler])
 def test_sample_does_not_depend_on_its_batch(pipe, scheduler):
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
-    together = run(pipe, batch_size=5)
-    for batches, order in ((run(pipe), range(5)), (run(pipe, (4, 2), batch_size=1), (4, 2))):
+    together = run(pipe)
+    for order in ((4, 2), (1,)):
+        part = run(pipe, order)
         expected = together.record.select(order)
         torch.testing.assert_close(
-            batches.record.token_mass, expected.token_mass, rtol=1e-4, atol=1e-5
+            part.record.token_mass, expected.token_mass, rtol=1e-4, atol=1e-5
         )
         torch.testing.assert_close(
-            batches.record.gap_squared, expected.gap_squared, rtol=1e-3, atol=1e-5
+            part.record.gap_squared, expected.gap_squared, rtol=1e-3, atol=1e-5
         )
-        for image, index in zip(batches.images, order, strict=True):
-            difference = np.asarray(image, int) - np.asarray(together.images[index], int)
-            assert abs(difference).max() <= 1
+        difference = part.images.astype(int) - together.images[list(order)]
+        assert abs(difference).max() <= 1
 
 
 def test_image_is_the_pipelines_own_for_that_seed(pipe):
@@ -70,15 +71,13 @@ def test_image_is_the_pipelines_own_for_that_seed(pipe):
         guidance_scale=5.0,
         generator=torch.Generator().manual_seed(SEEDS[1]),
     ).images[0]
-    difference = np.asarray(samples.images[0], int) - np.asarray(alone, int)
+    difference = samples.images[0].astype(int) - np.asarray(alone)
     assert abs(difference).max() <= 1
 
 
 def test_same_prompt_with_another_seed_is_another_image(pipe):
-    samples = sample(
-        pipe, ["a fox"] * 3, seeds=[1, 2, 1], settings=SETTINGS, batch_size=3, progress=False
-    )
-    first, second, third = (np.asarray(image, int) for image in samples.images)
+    samples = sample(pipe, ["a fox"] * 3, seeds=[1, 2, 1], settings=SETTINGS)
+    first, second, third = samples.images.astype(int)
     assert abs(first - second).max() > 1
     assert abs(first - third).max() <= 1
 
@@ -90,7 +89,7 @@ def test_first_call_only_scores_as_the_whole_run_does(pipe, scheduler):
     handle = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
     stopped = run(pipe, first_call_only=True)
     handle.remove()
-    assert len(calls) == 3  # batches of 2, 2 and 1
+    assert len(calls) == 1
     assert stopped.images is None
     assert stopped.record.calls == 1
     assert stopped.record.scheduled_calls > 1
@@ -121,12 +120,12 @@ def test_unguided_run_has_no_gap_and_says_how_to_get_one(pipe):
         NoiseMagnitude()(record)
 
 
-def test_progress_bar_counts_calls_on_stderr(pipe, capfd):
-    run(pipe, progress=True, label="thresholds")
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "thresholds" in err
-    assert "9/9" in err  # three batches of three calls
+def test_every_denoiser_call_is_reported_with_their_number(pipe):
+    reported = []
+    run(pipe, on_call=reported.append)
+    assert reported == [3, 3, 3]
+    run(pipe, first_call_only=True, on_call=reported.append)
+    assert reported == [3, 3, 3, 1]
 
 
 def test_silent_run_prints_nothing_and_restores_the_pipelines_bar(pipe, capfd):
@@ -149,7 +148,6 @@ def test_pipeline_is_left_as_it_was_when_a_run_fails(pipe):
     [
         ([], {"seeds": []}, "got no prompts, expected at least one"),
         (["a", "b"], {"seeds": [1]}, "got 1 seeds, expected one for each of 2 prompts"),
-        (["a"], {"seeds": [1], "batch_size": 0}, "got batch_size=0, expected at least 1"),
     ],
 )
 def test_impossible_requests_are_refused(pipe, prompts, options, sentence):
@@ -165,16 +163,3 @@ def test_without_images_the_record_is_the_same_and_nothing_is_decoded(pipe):
     assert samples.images is None
     assert decoded == []
     assert torch.equal(samples.record.gap_squared, run(pipe).record.gap_squared)
-
-
-def test_the_first_batch_is_shown_before_the_second_is_made(pipe):
-    calls = []
-    pipe.unet.register_forward_hook(lambda *_: calls.append(1))
-
-    def refuse(record):
-        assert record.samples == 2
-        raise RecordError("cannot read this")
-
-    with pytest.raises(RecordError, match="cannot read this"):
-        run(pipe, on_first_batch=refuse)
-    assert len(calls) == 3  # the calls of one batch

@@ -1,6 +1,5 @@
 import dataclasses
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -18,9 +17,9 @@ from memattn.report import (
     write_report,
 )
 from memattn.report.html import render
+from tests.report.markup import Tags
 
 ATTACK = '<script>alert("1")</script> & "quotes"'
-VOID = {"meta", "img", "br", "line", "circle", "link"}
 
 
 def picture(value=100):
@@ -75,27 +74,6 @@ def page(*cards, **changes):
         "kept_pictures": 72,
     }
     return ReportPage(**{**values, **changes})
-
-
-class Tags(HTMLParser):
-    """Collects tags with their attributes, and checks that they are nested."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.found, self.open = [], []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def test_prompts_are_escaped_everywhere():

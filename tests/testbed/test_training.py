@@ -7,6 +7,7 @@ from torch import nn
 
 from memattn.errors import TestbedError
 from memattn.testbed import Recipe
+from memattn.testbed.attributes import AttributeClassifier
 from memattn.testbed.training import loop, publication, publish, train
 from memattn.testbed.truth import copy_thresholds
 
@@ -119,7 +120,7 @@ def test_interrupted_publication_leaves_the_earlier_testbed(tmp_path, monkeypatc
     monkeypatch.setattr(publication, "verify", interrupted)
     monkeypatch.setattr(publication, "copy_thresholds", lambda: copy_thresholds(pairs=20))
     with pytest.raises(KeyboardInterrupt):
-        publish(train(tmp_path, TINY), TINY, "command", data)
+        publish(train(tmp_path, TINY), (AttributeClassifier(), {}), TINY, "command", data)
     assert (data / "manifest.json").read_text(encoding="utf-8") == "earlier"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
+from memattn.testbed.attributes import AttributeClassifier, save_classifier
 from memattn.testbed.copies import unrelated_share
 from memattn.testbed.groups import SHOWN_GROUPS, Stream, draw_corpus, draw_groups
 from memattn.testbed.latents import reconstruct
@@ -23,6 +24,7 @@ from memattn.whole import whole_folder
 
 def publish(
     pipeline: StableDiffusionPipeline,
+    attributes: tuple[AttributeClassifier, dict[str, float]],
     recipe: Recipe,
     command: str,
     data: Path,
@@ -35,6 +37,7 @@ def publish(
 
     Args:
         pipeline: The trained pipeline; its weights are saved in float16.
+        attributes: The attribute classifier and its accuracy, from `train_attributes`.
         recipe: The recipe it was trained by.
         command: The command line that trained it.
         data: The folder to write; an earlier testbed there is replaced.
@@ -43,6 +46,7 @@ def publish(
     Returns:
         What the verification found.
     """
+    classifier, accuracy = attributes
     half = copy.deepcopy(pipeline).to(torch.float16)
     manifest = Manifest(
         entries=_entries(recipe),
@@ -54,12 +58,14 @@ def publish(
         }
         | {package: version(package) for package in ("torch", "diffusers", "numpy")},
         thresholds=copy_thresholds(),
+        attribute_accuracy=accuracy,
     )
     targets = reconstruct(pipeline.vae, manifest.pictures)
     share = unrelated_share(manifest, targets)
     manifest = replace(manifest, thresholds=replace(manifest.thresholds, unrelated=share))
     with whole_folder(data) as fresh:
         half.save_pretrained(fresh / MODEL, safe_serialization=True)
+        save_classifier(classifier, fresh)
         manifest.save(fresh)
         verification = verify(load_pipeline(fresh).to(device), manifest)
         verification.fill(manifest).save(fresh)

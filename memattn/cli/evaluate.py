@@ -1,0 +1,256 @@
+"""Measure how well the detectors tell memorized from ordinary prompts.
+
+Runs every prompt once and scores it with every detector, sets thresholds on ordinary prompts that
+are used for nothing else, and compares memorized with ordinary ones, beside controls that have
+memorized nothing. The testbed knows its own prompts; another checkpoint takes two files, of whose
+ordinary prompts every other one sets the thresholds. A run that was stopped goes on when it is
+started again the same way.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memattn.cli.options import add_model_options, run_settings, share
+from memattn.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from memattn.cli.evaluation_similarity import Likeness
+    from memattn.detectors import Detector
+    from memattn.evaluation.cases import Case
+    from memattn.evaluation.scores_file import StoredScores
+    from memattn.evaluation.settings import Pipeline, RunSettings
+    from memattn.evaluation.study import Study
+    from memattn.testbed import Manifest
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_model_options(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for tables and report"
+    )
+    for option, what in (
+        ("--memorized", "prompts that the model has memorized"),
+        ("--ordinary", "prompts that it has not, at least 197 for a rate of 0.01"),
+    ):
+        parser.add_argument(
+            option,
+            type=Path,
+            metavar="FILE",
+            help=f"{what}, one per line; needed unless the model is a testbed",
+        )
+    parser.add_argument(
+        "--control",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="another control beside random weights: a checkpoint, a testbed, or the scores.csv "
+        "of an earlier evaluation; may be repeated",
+    )
+    parser.add_argument(
+        "--training-images",
+        type=Path,
+        metavar="DIR",
+        help="images that the model was trained on, to compare with (a testbed has its own)",
+    )
+    parser.add_argument(
+        "--sscd",
+        type=Path,
+        metavar="FILE",
+        help="TorchScript file of SSCD to compare with; loading it runs it, so trust its source",
+    )
+    parser.add_argument(
+        "--clip", type=Path, metavar="DIR", help="folder of a CLIP model, for CLIP scores"
+    )
+    parser.add_argument(
+        "--false-positive-rate",
+        type=share,
+        default=0.01,
+        metavar="RATE",
+        help="share of ordinary prompts that a threshold may flag (0.01)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check, load, study, write, print."""
+    from memattn.cli.evaluation_controls import RANDOM_WEIGHTS, parse_controls
+    from memattn.cli.evaluation_folder import UNFINISHED, check_evaluation_folder
+    from memattn.cli.pipelines import load_pipeline, testbed_folder
+    from memattn.evaluation.random_weights import with_random_denoiser
+    from memattn.evaluation.study import run_study
+
+    data = testbed_folder(arguments.model)
+    _check_options(arguments, data)
+    controls = parse_controls(arguments.control)
+    check_evaluation_folder(arguments.out)
+    subject = _subject(arguments, data)
+    likeness = _likeness(arguments, subject)
+    pipe = load_pipeline(arguments.model, device=arguments.device, dtype=arguments.dtype)
+    settings = run_settings(arguments, pipe)
+    study = run_study(
+        pipe,
+        {RANDOM_WEIGHTS: with_random_denoiser(pipe)}
+        | _other_controls(arguments, controls, settings, data),
+        subject.detectors,
+        subject.cases,
+        settings,
+        false_positive_rate=arguments.false_positive_rate,
+        batch_size=arguments.batch_size,
+        store=arguments.out / UNFINISHED,
+    )
+    _report(arguments, study, subject, likeness, pipe)
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """What is evaluated: on which prompts, by which detectors, and how the truth is known."""
+
+    name: str
+    cases: "tuple[Case, ...]"
+    detectors: "tuple[Detector, ...]"
+    truth: tuple[str, ...]
+    data: Path | None = None
+    manifest: "Manifest | None" = None
+
+
+def _check_options(arguments: argparse.Namespace, data: Path | None) -> None:
+    """Refuse options that do not go together."""
+    files = {"--memorized": arguments.memorized, "--ordinary": arguments.ordinary}
+    if data is not None:
+        given = [name for name, file in files.items() if file is not None]
+        given += ["--training-images"] if arguments.training_images is not None else []
+        if given:
+            raise InputError(
+                f"got {' and '.join(given)} for a testbed, expected neither: its manifest knows."
+            )
+        return
+    missing = [name for name, file in files.items() if file is None]
+    if missing:
+        raise InputError(
+            f"got the model {arguments.model} without {' and '.join(missing)}, expected a file "
+            "with memorized and one with ordinary prompts."
+        )
+    if arguments.sscd is not None and arguments.training_images is None:
+        raise InputError("got --sscd without --training-images, expected images to compare with.")
+
+
+def _subject(arguments: argparse.Namespace, data: Path | None) -> _Subject:
+    """The testbed's prompts, or those of the files."""
+    from memattn.cli.evaluation_cases import TESTBED_DETECTORS, file_cases, testbed_cases
+    from memattn.detectors import DETECTORS
+
+    if data is None:
+        cases = file_cases(
+            arguments.memorized,
+            arguments.ordinary,
+            first_seed=arguments.seed,
+            false_positive_rate=arguments.false_positive_rate,
+        )
+        given = (
+            f"The memorized prompts are those of {arguments.memorized.name}, the ordinary ones "
+            f"those of {arguments.ordinary.name}, as they were given: nothing here checks them."
+        )
+        return _Subject(Path(arguments.model).name, cases, DETECTORS, (given,))
+    from memattn.report.testbed_truth import testbed_truth
+    from memattn.testbed import load_manifest
+
+    manifest = load_manifest(data)
+    cases = testbed_cases(manifest, arguments.seed)
+    truth = testbed_truth(manifest)
+    return _Subject("the testbed", cases, TESTBED_DETECTORS, truth, data, manifest)
+
+
+def _likeness(arguments: argparse.Namespace, subject: _Subject) -> "Likeness":
+    """What the images are compared with; files that cannot be used are refused before sampling."""
+    from memattn.cli.evaluation_similarity import Likeness, read_images
+    from memattn.evaluation.similarity import (
+        ClipScore,
+        Correlation,
+        Measure,
+        Sscd,
+        StructuralSimilarity,
+    )
+
+    references: tuple[NDArray[np.uint8], ...] = ()
+    measures: list[Measure] = []
+    if arguments.training_images is not None:
+        references = read_images(arguments.training_images)
+        measures += [StructuralSimilarity(), Correlation()]
+    elif subject.manifest is not None:
+        references = tuple(subject.manifest.pictures)
+    if arguments.sscd is not None:
+        sscd = Sscd(arguments.sscd)
+        print(sscd.notice)
+        measures.append(sscd)
+    clip = ClipScore(arguments.clip) if arguments.clip is not None else None
+    return Likeness(references, tuple(measures), clip)
+
+
+def _other_controls(
+    arguments: argparse.Namespace,
+    given: dict[str, Path],
+    settings: "RunSettings",
+    data: Path | None,
+) -> "dict[str, Pipeline | StoredScores]":
+    """The controls beside random weights: the testbed's stored one, and those asked for."""
+    from memattn.cli.evaluation_controls import (
+        STORED,
+        STORED_WITH,
+        WITHOUT_DUPLICATES,
+        load_control,
+        stored_control,
+    )
+
+    controls: dict[str, Pipeline | StoredScores] = {}
+    if data is not None and WITHOUT_DUPLICATES not in given:
+        stored = stored_control(data, settings, arguments.seed)
+        if stored is not None:
+            controls[WITHOUT_DUPLICATES] = stored
+        elif (data / STORED).is_file():
+            print(f"The control {WITHOUT_DUPLICATES} is left out: {STORED_WITH}.")
+    return controls | {
+        name: load_control(path, settings, arguments) for name, path in given.items()
+    }
+
+
+def _report(
+    arguments: argparse.Namespace,
+    study: "Study",
+    subject: _Subject,
+    likeness: "Likeness",
+    pipe: "Pipeline",
+) -> None:
+    """Put everything into the folder at once, and print the tables."""
+    from memattn.cli.evaluation_controls import write_controls
+    from memattn.cli.evaluation_folder import CONTROLS, SCORES, TABLE
+    from memattn.cli.evaluation_similarity import similarity_table, testbed_figures
+    from memattn.cli.evaluation_tables import study_tables, write_table
+    from memattn.evaluation.scores_file import write_scores
+    from memattn.report import PAGE, THRESHOLDS
+    from memattn.report.evaluation import write_evaluation
+    from memattn.whole import whole_folder
+
+    figures = likeness.figures(study.runs)
+    pictures = None
+    if subject.manifest is not None and subject.data is not None:
+        figures = testbed_figures(pipe, subject.manifest, subject.data, study.runs) | figures
+        shown = zip(subject.manifest.shown, subject.manifest.pictures, strict=True)
+        pictures = {entry.prompt: picture for entry, picture in shown}
+    with whole_folder(arguments.out) as folder:
+        write_evaluation(
+            study, folder, model=subject.name, truth=subject.truth, training_pictures=pictures
+        )
+        write_table(folder / TABLE, study)
+        write_scores(folder / SCORES, study.runs.cases, study.runs.scores)
+        study.calibration.save(folder / THRESHOLDS)
+        write_controls(folder / CONTROLS, study)
+    print(study_tables(study))
+    if figures:
+        print("\nGenerated images, by group\n")
+        print(similarity_table(study.runs, figures))
+    print(f"\nreport: {arguments.out / PAGE}")

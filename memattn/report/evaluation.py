@@ -1,0 +1,232 @@
+"""The evaluation's page: what detectors and localisers achieve, beside controls, and why."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import memattn.report.plots as plots
+from memattn.evaluation.cases import rows_of
+from memattn.evaluation.roc import FEWEST_ORDINARY, Auroc
+from memattn.evaluation.study import ALL, NOT_COPIED, DetectorResult, Study
+from memattn.report.folder import PAGE
+from memattn.report.gallery import Exhibit, exhibits
+from memattn.report.templates import environment
+
+FIGURES = "figures"
+
+_CHANCE = 0.5
+_LIMITS = (
+    "A detector is evidence, not proof: it reads how the model reacts to a prompt, and a score "
+    "above the threshold does not name the image that was copied.",
+    "Intervals hold what the choice of prompts leaves open. Where two groups do not overlap at "
+    "all, an interval has no width, which does not mean that the figure is certain.",
+    "Thresholds and figures belong to this model, these settings and this kind of prompts.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPage:
+    """What the page's template shows.
+
+    Attributes:
+        version: Version of memattn that made it.
+        title: Heading.
+        lead: Opening sentences.
+        findings: Sentences with the main figures.
+        settings: Names and values of the run's settings, in order.
+        truth: How it is known which prompts are memorized, a paragraph each.
+        study: The figures.
+        parts: Groups of memorized cases with an AUROC of their own, "all" first.
+        groups: Groups with counts of flagged cases.
+        controls: Names of the controls.
+        figures: The drawings, in order.
+        gallery: Localiser's name to its examples.
+        limits: Sentences on what the page cannot say.
+    """
+
+    version: str
+    title: str
+    lead: str
+    findings: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...]
+    truth: tuple[str, ...]
+    study: Study
+    parts: tuple[str, ...]
+    groups: tuple[str, ...]
+    controls: tuple[str, ...]
+    figures: tuple[plots.Plot, ...]
+    gallery: Mapping[str, tuple[Exhibit, ...]]
+    limits: tuple[str, ...]
+
+
+def write_evaluation(
+    study: Study,
+    folder: Path,
+    *,
+    model: str,
+    truth: Sequence[str],
+    training_pictures: Mapping[str, NDArray[np.uint8]] | None = None,
+) -> None:
+    """Write the page and its figures into a folder, usually one of `whole_folder`.
+
+    `index.html` needs no other file; `figures/` holds its drawings once more, each as an SVG file.
+    The same study gives the same bytes.
+
+    Args:
+        study: What was found.
+        folder: An existing folder.
+        model: What the model is called.
+        truth: How it is known which prompts are memorized, a paragraph each.
+        training_pictures: Prompt to its training picture [height, width, 3], where known.
+    """
+    drawn = plots.figures_of(study)
+    page = evaluation_page(study, model, truth, training_pictures or {}, drawn)
+    (folder / PAGE).write_text(render_evaluation(page), encoding="utf-8")
+    figures = folder / FIGURES
+    figures.mkdir()
+    for plot in drawn:
+        (figures / f"{plot.name}.svg").write_text(plot.file, encoding="utf-8")
+
+
+def render_evaluation(page: EvaluationPage) -> str:
+    """The page as one HTML document that loads nothing from anywhere else."""
+    template = environment().get_template("evaluation.html.jinja")
+    return template.render(page=page, infinity=math.inf)
+
+
+def evaluation_page(
+    study: Study,
+    model: str,
+    truth: Sequence[str],
+    training_pictures: Mapping[str, NDArray[np.uint8]],
+    figures: tuple[plots.Plot, ...],
+) -> EvaluationPage:
+    """The page of a study.
+
+    Args:
+        study: What was found.
+        model: What the model is called.
+        truth: How it is known which prompts are memorized, a paragraph each.
+        training_pictures: Prompt to its training picture [height, width, 3], where known.
+        figures: The drawings, in order.
+
+    Returns:
+        Everything that the template shows.
+    """
+    settings, calibration, cases = study.settings, study.calibration, study.runs.cases
+    count = {role: len(rows_of(cases, role)) for role in ("calibration", "memorized", "ordinary")}
+    return EvaluationPage(
+        version=calibration.version,
+        title=f"What the detectors achieve on {model}",
+        lead=(
+            f"{len(study.detectors)} detectors on {count['memorized']} memorized and "
+            f"{count['ordinary']} ordinary prompts, each scored in one recorded run; thresholds "
+            f"come from {count['calibration']} other ordinary prompts. "
+            + (
+                "Beside every figure stands the same figure where there is nothing to find."
+                if study.control_scores
+                else "No control was run."
+            )
+        ),
+        findings=_findings(study),
+        settings=(
+            ("Model", model),
+            ("Weights", calibration.model_hash[:12]),
+            ("Scheduler", str(settings.scheduler).partition("-")[0]),
+            ("Steps", str(settings.steps)),
+            ("Guidance", f"{settings.guidance_scale:g}"),
+            ("Image size", f"{settings.width} x {settings.height}"),
+            (
+                "Threshold may flag",
+                f"{100 * calibration.false_positive_rate:g} % of ordinary prompts",
+            ),
+            ("Whole run, per prompt", f"{study.runs.seconds:.2g} s"),
+        ),
+        truth=tuple(truth),
+        study=study,
+        parts=tuple(study.detectors[0].auroc),
+        groups=_flagged_groups(study),
+        controls=tuple(study.control_scores),
+        figures=figures,
+        gallery={
+            result.name: exhibits(study, result.name, training_pictures)
+            for result in study.localisers
+        },
+        limits=_LIMITS + _left_out(study),
+    )
+
+
+def _findings(study: Study) -> tuple[str, ...]:
+    """The main figures in sentences."""
+    ranked = sorted(study.detectors, key=lambda result: -result.auroc[ALL].value)
+    sentences = [
+        f"Best by AUROC: {'; then '.join(_with_area(result) for result in ranked[:2])}.",
+    ]
+    for text, chosen in (
+        (
+            "No better than chance, by the interval",
+            [r for r in ranked if r.auroc[ALL].low <= _CHANCE <= r.auroc[ALL].high],
+        ),
+        (
+            "The wrong way round, by the interval",
+            [r for r in ranked if r.auroc[ALL].high < _CHANCE],
+        ),
+    ):
+        if chosen:
+            sentences.append(f"{text}: {', '.join(_with_area(result) for result in chosen)}.")
+    for control in study.control_scores:
+        off = [
+            f"{result.detector.name}, {_area(result.controls[control])}"
+            for result in study.detectors
+            if control in result.controls and misses_chance(result.controls[control])
+        ]
+        sentences.append(
+            f"Control {control}: the interval misses 0.5 for {'; '.join(off)}. Part of those "
+            "figures may come from the prompts themselves."
+            if off
+            else f"Control {control}: every interval contains 0.5, as it should."
+        )
+    return tuple(sentences)
+
+
+def _flagged_groups(study: Study) -> tuple[str, ...]:
+    """Groups with counts of flagged cases, the most often shown first."""
+    order = [*reversed(plots.groups_of(study)), NOT_COPIED]
+    return tuple(group for group in order if group in study.detectors[0].flagged)
+
+
+def misses_chance(area: Auroc) -> bool:
+    """Whether guessing lies outside the interval."""
+    return not area.low <= _CHANCE <= area.high
+
+
+def _with_area(result: DetectorResult) -> str:
+    """A detector with its AUROC."""
+    return f"{result.detector.name}, {_area(result.auroc[ALL])}"
+
+
+def _area(area: Auroc) -> str:
+    """An AUROC with its interval."""
+    return f"{area.value:.2f} ({area.low:.2f} to {area.high:.2f})"
+
+
+def _left_out(study: Study) -> tuple[str, ...]:
+    """What is missing on this page, and why."""
+    reasons = [
+        f"{name} cannot read this model and is left out: {reason}"
+        for name, reason in study.runs.unreadable.items()
+    ]
+    if any(result.tpr is None for result in study.detectors):
+        reasons.append(
+            "The true-positive rate at 1 % false positives is left out: it takes at least "
+            f"{FEWEST_ORDINARY} ordinary prompts."
+        )
+    if study.runs.traces is None:
+        reasons.append("The figures that explain single detectors are left out: no traces.")
+    if any(math.isnan(result.seconds) for result in study.detectors):
+        reasons.append("Times of detectors that stop after the first call were not taken.")
+    return tuple(reasons)
