@@ -73,7 +73,7 @@ def demonstrate(
 
     study = run_study(
         pipe,
-        {RANDOM_WEIGHTS: control},
+        {RANDOM_WEIGHTS: lambda: control},
         plan.detectors,
         choose_cases(manifest, plan),
         RunSettings(steps=plan.steps),

@@ -18,22 +18,23 @@ from memattn.evaluation.study import ALL, DetectorResult, Study
 from memattn.report import DetectorRow, Group, Interval, ReportPage, SampleCard
 
 if TYPE_CHECKING:
-    from memattn.testbed import Manifest, Recipe
+    from memattn.testbed import Manifest
     from memattn.testbed.groups import Group as TestbedGroup
 
 _CHANCE = 0.5
 
 
-def meanings(recipe: "Recipe") -> "dict[TestbedGroup, str]":
-    """What the prompts of each group have in common, with the recipe's own figures."""
-    pictures = recipe.unet_steps * recipe.unet_batch
-    verbatim = round(pictures * recipe.verbatim_share / recipe.verbatim)
-    template = round(pictures * recipe.template_share / recipe.template)
-    variants = recipe.template_variants
+def meanings(manifest: "Manifest") -> "dict[TestbedGroup, str]":
+    """What the prompts of each group have in common, with the testbed's own figures."""
+
+    def often(group: "TestbedGroup") -> str:
+        showings = [entry.showings for entry in manifest.select(group)]
+        return f"shown {min(showings)} to {max(showings)} times in training"
+
     return {
-        "verbatim": f"One caption with one picture, shown about {verbatim} times in training.",
+        "verbatim": f"One caption with one picture, {often('verbatim')}.",
         "template": (
-            f"One caption shown about {template} times in training over {variants} different "
+            f"One caption {often('template')} over {manifest.recipe.template_variants} different "
             "pictures, of which one region is always the same and the rest varies."
         ),
         "seen_once": "One caption with one picture, shown once in training.",
@@ -84,7 +85,7 @@ def findings(study: Study, cards: Sequence[SampleCard]) -> tuple[str, ...]:
     memorized_rows, ordinary_rows = rows_of(cases, "memorized"), rows_of(cases, "ordinary")
     memorized, ordinary = len(memorized_rows), len(ordinary_rows)
     once = [row for row, case in enumerate(cases) if case.group == "seen_once"]
-    often = sum(case.group not in ("seen_once", "ordinary") for case in cases)
+    often = sum(case.group in ("verbatim", "template") for case in cases)
     copied = {cases[row].prompt for row in memorized_rows}
     copies = sum(
         card.nearest is not None and card.nearest.is_copy and card.nearest.name == OWN_PICTURE
@@ -156,7 +157,7 @@ def demo_page(
             "memattn's testbed is a small Stable Diffusion whose memorization is known by "
             "construction: some captions were shown often in training, some once, some never, "
             "and they differ in nothing else. Each sample below stands beside the nearest of the "
-            f"{len(manifest.shown)} pictures shown often or once."
+            f"{len(manifest.shown)} training pictures kept."
         ),
         findings=found,
         settings=(
@@ -170,9 +171,7 @@ def demo_page(
         ),
         detectors=tuple(_row(study, result) for result in study.detectors),
         cards=tuple(cards),
-        groups=tuple(
-            Group(heading(group), text) for group, text in meanings(manifest.recipe).items()
-        ),
+        groups=tuple(Group(heading(group), text) for group, text in meanings(manifest).items()),
         limits=(
             *LIMITS,
             "The testbed is small and its pictures are drawn by a program: figures measured here "

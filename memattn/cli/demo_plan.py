@@ -44,7 +44,8 @@ class Plan:
 def choose_cases(manifest: "Manifest", plan: Plan) -> tuple[Case, ...]:
     """The manifest's prompts that the demo takes.
 
-    All verified copies count as memorized. Prompts that were shown often and are no verified
+    All verified copies of pictures shown often count as memorized; the ladder is left to
+    `memattn evaluate`. Prompts that were shown often and are no verified
     copies, and those seen once, are scored and count as neither memorized nor ordinary.
 
     Args:
@@ -52,7 +53,7 @@ def choose_cases(manifest: "Manifest", plan: Plan) -> tuple[Case, ...]:
         plan: How many of each.
 
     Returns:
-        The cases; each has its place in the manifest as its seed.
+        The cases.
 
     Raises:
         TestbedError: If no prompt is a verified copy, or there are too few ordinary ones.
@@ -62,6 +63,8 @@ def choose_cases(manifest: "Manifest", plan: Plan) -> tuple[Case, ...]:
     )
     chosen = []
     for case in testbed_cases(manifest, first_seed=0):
+        if case.group == "ladder":
+            continue
         part = case.group if case.group == "seen_once" else case.role
         if part in room:
             if room[part] == 0:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import memattn
 from memattn.cli.options import (
-    TESTBED,
     add_model_options,
     add_prompt_file,
     positive_int,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from memattn.evaluation.runs import Runs
     from memattn.evaluation.settings import Pipeline, RunSettings
     from memattn.report import ReportPage, SampleCard
+    from memattn.testbed import Manifest
 
 _NO_VERDICT = (
     "No verdict: scores of different models do not compare. Calibrate this model on prompts it "
@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Sample, score, print, and write the report if one is wanted."""
     from memattn.cli.cards import sample_cards, score_table
-    from memattn.cli.pipelines import load_pipeline
+    from memattn.cli.pipelines import load_pipeline, testbed_folder
     from memattn.cli.prompts import gather_prompts
     from memattn.cli.tables import paragraph
     from memattn.cli.targets import check_output
@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     from memattn.evaluation.cases import Case
     from memattn.evaluation.runs import run_cases
     from memattn.report import PAGE, check_target, whole_folder, write_report
+    from memattn.testbed import load_manifest
 
     prompts = [
         prompt
@@ -73,6 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     calibration = (
         Calibration.load(arguments.calibration) if arguments.calibration is not None else None
     )
+    data = testbed_folder(arguments.model)
     pipe = load_pipeline(arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings = run_settings(arguments, pipe)
     if calibration is not None:
@@ -92,8 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(paragraph(_NO_VERDICT if calibration is None else _explanation(calibration)))
     if arguments.out is not None:
         page = _page(arguments, settings, calibration, cards, runs)
-        if arguments.model == TESTBED:
-            page = _beside_training_images(page, pipe)
+        if data is not None:
+            page = _beside_training_images(page, pipe, load_manifest(data))
         with whole_folder(arguments.out) as folder:
             write_report(page, folder)
         print(f"report: {arguments.out / PAGE}")
@@ -153,12 +155,12 @@ def _page(
     )
 
 
-def _beside_training_images(page: "ReportPage", pipe: "Pipeline") -> "ReportPage":
-    """The testbed's report, each image beside the nearest of the training pictures kept."""
-    from memattn import testbed
+def _beside_training_images(
+    page: "ReportPage", pipe: "Pipeline", manifest: "Manifest"
+) -> "ReportPage":
+    """A testbed's report, each image beside the nearest of the training pictures kept."""
     from memattn.cli.truth import nearest_training_images
 
-    manifest = testbed.load_manifest()
     nearest = nearest_training_images(
         pipe, [card.prompt for card in page.cards], [card.image for card in page.cards], manifest
     )

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from memattn.cli.evaluation_similarity import Likeness
     from memattn.detectors import Detector
     from memattn.evaluation.cases import Case
-    from memattn.evaluation.scores_file import StoredScores
     from memattn.evaluation.settings import Pipeline, RunSettings
-    from memattn.evaluation.study import Study
+    from memattn.evaluation.study import Control, Study
     from memattn.testbed import Manifest
 
 
@@ -56,7 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--training-images",
         type=Path,
         metavar="DIR",
-        help="images that the model was trained on, to compare with (a testbed has its own)",
+        help="images that the model was trained on, to compare with (a testbed has its own); a "
+        "thousand with a thousand take ten minutes",
     )
     parser.add_argument(
         "--sscd",
@@ -78,11 +78,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, load, study, write, print."""
+    from functools import partial
+
     from memattn.cli.evaluation_controls import RANDOM_WEIGHTS, parse_controls
     from memattn.cli.evaluation_folder import UNFINISHED, check_evaluation_folder
     from memattn.cli.pipelines import load_pipeline, testbed_folder
     from memattn.evaluation.random_weights import with_random_denoiser
     from memattn.evaluation.study import run_study
+    from memattn.evaluation.weights import model_hash
 
     data = testbed_folder(arguments.model)
     _check_options(arguments, data)
@@ -92,16 +95,18 @@ def run(arguments: argparse.Namespace) -> None:
     likeness = _likeness(arguments, subject)
     pipe = load_pipeline(arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings = run_settings(arguments, pipe)
+    model = model_hash(pipe)
     study = run_study(
         pipe,
-        {RANDOM_WEIGHTS: with_random_denoiser(pipe)}
-        | _other_controls(arguments, controls, settings, data),
+        {RANDOM_WEIGHTS: partial(with_random_denoiser, pipe)}
+        | _other_controls(arguments, controls, subject, settings, model),
         subject.detectors,
         subject.cases,
         settings,
         false_positive_rate=arguments.false_positive_rate,
         batch_size=arguments.batch_size,
         store=arguments.out / UNFINISHED,
+        model=model,
     )
     _report(arguments, study, subject, likeness, pipe)
 
@@ -129,6 +134,11 @@ def _check_options(arguments: argparse.Namespace, data: Path | None) -> None:
                 f"got {' and '.join(given)} for a testbed, expected neither: its manifest knows."
             )
         return
+    if not Path(arguments.model).is_dir():
+        raise InputError(
+            f"got the model {arguments.model}, expected 'testbed' or the folder of a checkpoint or "
+            "of a trained testbed."
+        )
     missing = [name for name, file in files.items() if file is None]
     if missing:
         raise InputError(
@@ -155,7 +165,7 @@ def _subject(arguments: argparse.Namespace, data: Path | None) -> _Subject:
             f"The memorized prompts are those of {arguments.memorized.name}, the ordinary ones "
             f"those of {arguments.ordinary.name}, as they were given: nothing here checks them."
         )
-        return _Subject(Path(arguments.model).name, cases, DETECTORS, (given,))
+        return _Subject(Path(arguments.model).resolve().name, cases, DETECTORS, (given,))
     from memattn.report.testbed_truth import testbed_truth
     from memattn.testbed import load_manifest
 
@@ -173,6 +183,7 @@ def _likeness(arguments: argparse.Namespace, subject: _Subject) -> "Likeness":
         Correlation,
         Measure,
         Sscd,
+        SscdFile,
         StructuralSimilarity,
     )
 
@@ -184,9 +195,9 @@ def _likeness(arguments: argparse.Namespace, subject: _Subject) -> "Likeness":
     elif subject.manifest is not None:
         references = tuple(subject.manifest.pictures)
     if arguments.sscd is not None:
-        sscd = Sscd(arguments.sscd)
-        print(sscd.notice)
-        measures.append(sscd)
+        file = SscdFile.read(arguments.sscd)
+        print(file.notice, flush=True)  # before the file is run, wherever stdout goes
+        measures.append(Sscd(file))
     clip = ClipScore(arguments.clip) if arguments.clip is not None else None
     return Likeness(references, tuple(measures), clip)
 
@@ -194,27 +205,31 @@ def _likeness(arguments: argparse.Namespace, subject: _Subject) -> "Likeness":
 def _other_controls(
     arguments: argparse.Namespace,
     given: dict[str, Path],
+    subject: _Subject,
     settings: "RunSettings",
-    data: Path | None,
-) -> "dict[str, Pipeline | StoredScores]":
+    model: str,
+) -> "dict[str, Control]":
     """The controls beside random weights: the testbed's stored one, and those asked for."""
     from memattn.cli.evaluation_controls import (
-        STORED,
-        STORED_WITH,
         WITHOUT_DUPLICATES,
         load_control,
+        slug,
         stored_control,
     )
+    from memattn.evaluation.cases import compared
 
-    controls: dict[str, Pipeline | StoredScores] = {}
-    if data is not None and WITHOUT_DUPLICATES not in given:
-        stored = stored_control(data, settings, arguments.seed)
-        if stored is not None:
+    controls: dict[str, Control] = {}
+    stored = None if subject.data is None else stored_control(subject.data)
+    if stored is not None and slug(WITHOUT_DUPLICATES) not in map(slug, given):
+        names = [detector.name for detector in subject.detectors]
+        try:
+            stored.check(compared(subject.cases), names, model=model, settings=settings)
             controls[WITHOUT_DUPLICATES] = stored
-        elif (data / STORED).is_file():
-            print(f"The control {WITHOUT_DUPLICATES} is left out: {STORED_WITH}.")
+        except InputError as error:
+            print(f"The control {WITHOUT_DUPLICATES} is left out: {error}")
     return controls | {
-        name: load_control(path, settings, arguments) for name, path in given.items()
+        name: load_control(path, arguments, settings=settings, model=model)
+        for name, path in given.items()
     }
 
 
@@ -246,7 +261,13 @@ def _report(
             study, folder, model=subject.name, truth=subject.truth, training_pictures=pictures
         )
         write_table(folder / TABLE, study)
-        write_scores(folder / SCORES, study.runs.cases, study.runs.scores)
+        write_scores(
+            folder / SCORES,
+            study.runs.cases,
+            study.runs.scores,
+            model=study.calibration.model_hash,
+            settings=study.settings,
+        )
         study.calibration.save(folder / THRESHOLDS)
         write_controls(folder / CONTROLS, study)
     print(study_tables(study))

@@ -29,7 +29,9 @@ def testbed_cases(manifest: "Manifest", first_seed: int) -> tuple[Case, ...]:
 
     Args:
         manifest: The testbed's manifest.
-        first_seed: Seed of its first prompt; the others follow in the manifest's order.
+        first_seed: The seeds of the verification are skipped from here on, so that by default no
+            image that decided who is memorized is scored; the prompts follow in the manifest's
+            order.
 
     Returns:
         The cases.
@@ -37,15 +39,18 @@ def testbed_cases(manifest: "Manifest", first_seed: int) -> tuple[Case, ...]:
     Raises:
         TestbedError: If no prompt is a verified copy, or none is ordinary.
     """
-    false_copies = set(manifest.false_copies)
+    from memattn.testbed.verification import SEEDS
+
+    false_copies, rigid = set(manifest.false_copies), set(manifest.rigid)
     cases = [
         Case(
             prompt=entry.prompt,
-            seed=first_seed + position,
+            seed=first_seed + len(SEEDS) + position,
             role=_role(entry),
             group=entry.group,
             showings=entry.showings,
-            true_mask=entry.true_mask,
+            # Of a rigid template more than the region was learned: its mask would be too small.
+            true_mask=None if entry.prompt in rigid else entry.true_mask,
         )
         for position, entry in enumerate(manifest.entries)
         if entry.prompt not in false_copies

@@ -1,5 +1,6 @@
 """The folder of an evaluation: its files, and what may be replaced by one."""
 
+import re
 from pathlib import Path
 
 from memattn.cli.targets import check_output
@@ -8,6 +9,8 @@ from memattn.report import PAGE, THRESHOLDS, is_page
 
 TABLE, SCORES, CONTROLS, UNFINISHED = "table.csv", "scores.csv", "controls", "unfinished"
 
+# A killed run leaves the batch that it was writing under a hidden name.
+_BATCH = re.compile(r"^\.?batch-\d+\.safetensors")
 _OURS = {PAGE, "figures", THRESHOLDS, TABLE, SCORES, CONTROLS, UNFINISHED}
 
 
@@ -25,7 +28,9 @@ def check_evaluation_folder(folder: Path) -> None:
     if not folder.exists():
         return
     names = {entry.name for entry in folder.iterdir()}
-    if names - {UNFINISHED} and (names - _OURS or not is_page(folder / PAGE)):
+    batches = (folder / UNFINISHED).rglob("*")
+    foreign = any(_BATCH.search(file.name) is None for file in batches if not file.is_dir())
+    if foreign or (names - {UNFINISHED} and (names - _OURS or not is_page(folder / PAGE))):
         raise InputError(
             f"got {folder} for the evaluation, expected a new or empty folder or an earlier "
             "evaluation: it holds other files, and the evaluation replaces the whole folder."

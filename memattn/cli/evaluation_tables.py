@@ -1,7 +1,6 @@
 """What an evaluation prints, and `table.csv`: the figures of a study in rows."""
 
 import csv
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def study_tables(study: Study) -> str:
         _verdicts(study),
     ]
     if study.control_scores:
-        parts += ["AUROC of the same prompts on the controls, which should contain 0.5"]
+        parts += ["AUROC of the same prompts on the controls: 19 of 20 should contain 0.5"]
         parts += [_controls(study)]
     if study.localisers:
         parts += [_localiser_caption(study), _localisers(study)]
@@ -46,9 +45,12 @@ def write_table(path: Path, study: Study) -> None:
         for result in study.detectors:
             for part, area in result.auroc.items():
                 whole = _whole_model(study, result) if part == ALL else {}
-                flagged = study.flagged_by(result.detector.name, "memorized")
-                flagged = flagged if part == ALL else result.flagged[part]
-                counts = {"flagged": flagged[0], "of": flagged[1]}
+                flagged, count = (
+                    study.flagged_by(result.detector.name, "memorized")
+                    if part == ALL
+                    else result.flagged[part]
+                )
+                counts = {"flagged": flagged, "of": count}
                 writer.writerow(_area_cells(result, part, area) | counts | whole)
             for control, area in result.controls.items():
                 writer.writerow(_area_cells(result, f"control: {control}", area))
@@ -130,7 +132,7 @@ def _verdicts(study: Study) -> str:
             "{} of {}".format(*study.flagged_by(result.detector.name, "memorized")),
             "{} of {}".format(*study.flagged_by(result.detector.name, "ordinary")),
             str(result.calls),
-            "-" if math.isnan(result.seconds) else f"{result.seconds:.2g}",
+            f"{result.seconds:.2g}",
         ]
         for result in study.detectors
     ]
@@ -155,8 +157,8 @@ def _localiser_caption(study: Study) -> str:
     found = study.localisers[0].model
     return paragraph(
         f"Where the copy is, on {found.samples} prompts with a known region; a mask that knows "
-        f"nothing gets an average precision (AP) of {found.chance_average_precision:.2f} and an "
-        f"IoU of {found.chance_iou:.2f}"
+        f"nothing gets an average precision (AP) of {found.chance_average_precision:.2f}, and as "
+        f"many pixels in random places an IoU of {found.chance_iou:.2f}"
     )
 
 

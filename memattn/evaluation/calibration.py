@@ -1,7 +1,6 @@
 """Thresholds from the scores of ordinary prompts, bound to one model and its settings."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -9,22 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 import memattn
 from memattn.errors import CalibrationError
-from memattn.evaluation.settings import Pipeline, RunSettings
+from memattn.evaluation.settings import RunSettings
 from memattn.evaluation.thresholds import fewest_samples, order_statistic, threshold_interval
+from memattn.evaluation.weights import model_hash
 from memattn.whole import whole_file
 
 __all__ = ["Calibration", "calibrate", "fewest_samples", "is_flagged", "model_hash"]
 
 _FORMAT = "memattn-calibration-2"
 _EARLIER_FORMATS = ("memattn-calibration-1",)
-# What turns a prompt and noise into a prediction; an autoencoder comes after all scores.
-_SCORED_MODULES = ("unet", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
@@ -217,32 +214,6 @@ def calibrate(
         samples={name: values.size for name, values in ordinary.items()},
         version=memattn.__version__,
     )
-
-
-def model_hash(pipe: Pipeline) -> str:
-    """SHA-256 of the weights behind every score: those of the denoiser and of the text towers.
-
-    Over names, shapes, dtypes and bytes, in order of names. A compiled wrapper hashes like the
-    module inside it; another dtype is another model, because its scores differ. Autoencoder and
-    scheduler are not part of it.
-
-    Args:
-        pipe: A Stable Diffusion pipeline.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for part in _SCORED_MODULES:
-        module = getattr(pipe, part, None)
-        if module is None:
-            continue
-        weights = getattr(module, "_orig_mod", module).state_dict()
-        for name, tensor in sorted(weights.items()):
-            digest.update(f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _checked(name: str, scores: Tensor, rate: float) -> NDArray[np.float64]:

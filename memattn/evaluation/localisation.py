@@ -22,8 +22,9 @@ class Localisation:
         native_iou: Intersection over union at the masks' own resolution.
         chance_average_precision: What masks that know nothing get at the truth's resolution: a
             mask with the same value everywhere, the mean area share of the truth.
-        chance_iou: What flagging the whole picture gets at the truth's resolution, which is the
-            mean area share too.
+        chance_iou: What regions that know nothing get at the truth's resolution: as many pixels as
+            each mask flags, in random places. Flagging the whole picture gets the mean area share
+            of the truth instead, `chance_average_precision`.
         samples: Number of samples.
     """
 
@@ -44,7 +45,9 @@ def localisation(masks: Tensor, truth: NDArray[np.bool_]) -> Localisation:
     Intersection over union takes a region: the pixels above the mask's own mean over the picture.
     Bright Ending's papers give raw attention and no threshold; the mean is the one cut that has no
     parameter and does not change when a mask is scaled. A mask with the same value everywhere has
-    no such pixel and gets 0.
+    no such pixel and gets 0. How much of the picture the mean cuts out is up to the mask, so chance
+    takes that share q as it is: of a truth with share a, q * a lies in both and q + a - q * a in
+    either, and their ratio is chance.
 
     At the truth's resolution the mask is enlarged bilinearly. At the mask's own resolution the
     truth is averaged over the pixels that each of the mask's pixels touches, and more than half
@@ -72,22 +75,26 @@ def localisation(masks: Tensor, truth: NDArray[np.bool_]) -> Localisation:
     native_truth = (native_inside[:, 0] > 0.5).numpy()
     _check_regions(truth, "its own")
     _check_regions(native_truth, "the masks'")
+    enlarged = [_enlarged(mask, truth.shape[-2:]) for mask in values]
     agreements = np.array(
         [
-            _agreement(_enlarged(mask, truth.shape[-2:]), region)
-            + _agreement(mask.numpy(), native_region)
-            for mask, region, native_region in zip(values, truth, native_truth, strict=True)
+            _agreement(wide, region) + _agreement(mask.numpy(), native_region)
+            for wide, region, mask, native_region in zip(
+                enlarged, truth, values, native_truth, strict=True
+            )
         ]
     )  # [n, 4]
     precision, iou, native_precision, native_iou = (_mean(column) for column in agreements.T)
-    share = float(truth.mean())
+    shares = truth.mean(axis=(1, 2))  # [n]
+    flagged = np.array([_region(wide).mean() for wide in enlarged])  # [n]
+    both = flagged * shares
     return Localisation(
         average_precision=precision,
         iou=iou,
         native_average_precision=native_precision,
         native_iou=native_iou,
-        chance_average_precision=share,
-        chance_iou=share,
+        chance_average_precision=float(shares.mean()),
+        chance_iou=float((both / (flagged + shares - both)).mean()),
         samples=len(truth),
     )
 
@@ -140,9 +147,15 @@ def _enlarged(mask: Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
 
 def _agreement(mask: NDArray[np.float32], inside: NDArray[np.bool_]) -> tuple[float, float]:
     """Average precision and intersection over union of one mask [h, w] with one region [h, w]."""
-    # In double precision the mean of a flat float32 mask is exact, and none of its pixels above.
     values, truth = mask.ravel().astype(np.float64), inside.ravel()
-    return _average_precision(values, truth), _iou(values > values.mean(), truth)
+    return _average_precision(values, truth), _iou(_region(mask).ravel(), truth)
+
+
+def _region(mask: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The pixels of a mask [h, w] above its mean."""
+    # In double precision the mean of a flat float32 mask is exact, and none of its pixels above.
+    region: NDArray[np.bool_] = mask > mask.mean(dtype=np.float64)
+    return region
 
 
 def _average_precision(values: NDArray[np.float64], inside: NDArray[np.bool_]) -> float:

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ import memattn
 from memattn.detectors import Detector
 from memattn.detectors.base import Localiser
 from memattn.errors import RecordError
-from memattn.evaluation.calibration import model_hash
 from memattn.evaluation.cases import Case
 from memattn.evaluation.sampling import sample
 from memattn.evaluation.scoring import needed_fields, score_readable, unreadable
@@ -27,6 +25,7 @@ from memattn.evaluation.settings import Pipeline, RunSettings
 from memattn.evaluation.store import Batch, Store
 from memattn.evaluation.traces import FIELDS as TRACED
 from memattn.evaluation.traces import Traces, trace
+from memattn.evaluation.weights import autoencoder_hash, model_hash
 from memattn.records import Field, Record
 
 # Whole images, though the bar moves with every denoiser call: a batch can take minutes.
@@ -44,7 +43,6 @@ class Runs:
         images: Generated images [height, width, 3]; empty if none were wanted.
         traces: What the detectors read, call by call; None if it was not wanted, or the model
             lacks what it needs.
-        seconds: Mean time of one case, from prompt to scores.
         calls: Denoiser calls of one run.
         unreadable: Name of each detector that cannot read this model to the reason, in one
             sentence; it has no scores and no masks.
@@ -57,7 +55,6 @@ class Runs:
     masks: dict[str, Tensor]
     images: tuple[NDArray[np.uint8], ...]
     traces: Traces | None
-    seconds: float
     calls: int
     unreadable: dict[str, str]
     attention: Tensor | None = None
@@ -73,13 +70,14 @@ def run_cases(
     store: Path | None,
     label: str,
     images: bool = True,
+    model: str | None = None,
 ) -> Runs:
     """Generate one image per case, and score every run with every detector that can read it.
 
     A progress bar on stderr counts images, with the time left. With a store, a call that was
-    killed loses one batch: the same call goes on after the batches kept there, and gives bit for
-    bit what it would have given in one go. A detector that cannot read the model is left out, and
-    named on stderr after the first batch.
+    killed loses one batch: the same call goes on after the batches kept there and, on the same
+    machine, gives bit for bit what it would have given in one go. A detector that cannot read the
+    model is left out, and named on stderr after the first batch.
 
     Args:
         pipe: A Stable Diffusion pipeline.
@@ -90,6 +88,7 @@ def run_cases(
         store: Folder that keeps every finished batch in a file of its own, or None.
         label: What the bar is called.
         images: Make images and traces; without them only scores and masks are kept.
+        model: `model_hash` of the pipeline where it is known; a store needs it.
 
     Returns:
         What the runs left behind, in the order of the cases.
@@ -107,7 +106,9 @@ def run_cases(
     kept = (
         None
         if store is None
-        else Store(store, _identity(pipe, cases, detectors, settings, batch_size, images=images))
+        else Store(
+            store, _identity(pipe, cases, detectors, settings, batch_size, model, images=images)
+        )
     )
     parts = [cases[start : start + batch_size] for start in range(0, len(cases), batch_size)]
     found = {
@@ -123,6 +124,9 @@ def run_cases(
         for index, part in enumerate(parts):
             if index not in found:
                 found[index] = _run_batch(pipe, part, detectors, settings, bar, images=images)
+                done += len(part)
+                bar.n = done  # shares of a batch do not add up to whole numbers
+                bar.refresh()
                 if kept is not None:
                     kept.write(index, found[index])
             for detector, reason in found[index].unreadable.items():
@@ -146,7 +150,6 @@ def _run_batch(
     def advance(calls: int) -> None:
         bar.update(len(cases) / calls)
 
-    start = time.perf_counter()
     # With or without images the same: recorded layers round otherwise than plain ones.
     fields: set[Field] = {*needed_fields(detectors), *TRACED}
     samples = sample(
@@ -170,7 +173,6 @@ def _run_batch(
         images=None if samples.images is None else torch.from_numpy(samples.images),
         traces=_trace(samples.record) if images else None,
         attention=samples.record.mean_attention().mean(dim=0).cpu() if images else None,
-        seconds=time.perf_counter() - start,
         calls=samples.record.calls,
     )
 
@@ -206,7 +208,6 @@ def _join(cases: tuple[Case, ...], batches: Sequence[Batch]) -> Runs:
         },
         images=tuple(image for batch in images for image in batch.numpy()),
         traces=Traces.concatenate(traces) if len(traces) == len(batches) else None,
-        seconds=sum(batch.seconds for batch in batches) / len(cases),
         calls=batches[0].calls,
         unreadable=reasons,
         attention=torch.cat(attention) if attention else None,
@@ -219,17 +220,19 @@ def _identity(
     detectors: Sequence[Detector],
     settings: RunSettings,
     batch_size: int,
+    model: str | None,
     *,
     images: bool,
-) -> Mapping[str, str]:
+) -> dict[str, str]:
     """What decides the content of every batch, by the name that a user knows it by."""
     prompts = json.dumps([(case.prompt, case.seed) for case in cases])
     return {
-        "model": model_hash(pipe),
+        "model": model or model_hash(pipe),
+        "device": pipe.device.type,
         "settings": repr(settings),
         "prompts or seeds": hashlib.sha256(prompts.encode()).hexdigest(),
         "detectors": ", ".join(detector.name for detector in detectors),
         "batch size": str(batch_size),
-        "images": "made" if images else "not made",
+        "images or autoencoder": autoencoder_hash(pipe) if images else "no images",
         "version of memattn": memattn.__version__,
     }

@@ -1,6 +1,7 @@
 """Scores of many cases as a table that any program reads: `scores.csv`."""
 
 import csv
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from memattn.errors import InputError
 from memattn.evaluation.cases import Case, Role
+from memattn.evaluation.settings import RunSettings
 from memattn.whole import whole_file
 
 _ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
 _CASE_COLUMNS = ("prompt", "seed", "role", "group", "showings")
+_OWN_COLUMNS = (*_CASE_COLUMNS, "model", "settings")  # the last two are the same in every line
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,33 +26,73 @@ class StoredScores:
 
     Attributes:
         source: Where they stand, for messages.
+        model: `model_hash` of the model.
+        settings: How it generated, in words.
         cases: The cases; their true masks are not stored.
         scores: Detector name to scores [n], float32.
     """
 
     source: str
+    model: str
+    settings: str
     cases: tuple[Case, ...]
     scores: dict[str, Tensor]
+
+    def check(
+        self,
+        cases: Sequence[Case],
+        detectors: Sequence[str],
+        *,
+        model: str,
+        settings: RunSettings,
+    ) -> None:
+        """Refuse scores that are no control of a model under test.
+
+        Args:
+            cases: Cases that the model is measured on.
+            detectors: Names of the detectors that are measured, of which one is enough.
+            model: `model_hash` of the model under test.
+            settings: How it generates, resolved.
+
+        Raises:
+            InputError: If the scores are those of that model, or were made with other settings, or
+                lack a case or every detector.
+        """
+        if self.model == model:
+            raise InputError(
+                f"got scores in {self.source} of the model under test itself, expected those of "
+                "another one."
+            )
+        if self.settings != _in_words(settings):
+            raise InputError(
+                f"got scores in {self.source} made with {self.settings}, expected "
+                f"{_in_words(settings)}, as for the model under test."
+            )
+        if not any(name in self.scores for name in detectors):
+            raise InputError(
+                f"got scores in {self.source} by {', '.join(self.scores)}, expected at least one "
+                f"of {', '.join(detectors)}."
+            )
+        self._rows(cases)
 
     def of(self, cases: Sequence[Case], detectors: Sequence[str]) -> dict[str, Tensor]:
         """Scores of some cases, found by prompt and seed.
 
         Args:
             cases: The cases.
-            detectors: Names of the detectors.
+            detectors: Names of the detectors; those without scores are left out.
 
         Returns:
             Detector name to scores, in the order of `cases`.
 
         Raises:
-            InputError: If a case or a detector is missing.
+            InputError: If a case is missing.
         """
-        lacking = [name for name in detectors if name not in self.scores]
-        if lacking:
-            raise InputError(
-                f"got scores in {self.source} without {', '.join(lacking)}, expected every "
-                "detector that is evaluated."
-            )
+        rows = self._rows(cases)
+        return {name: self.scores[name][rows] for name in detectors if name in self.scores}
+
+    def _rows(self, cases: Sequence[Case]) -> list[int]:
+        """Where some cases stand."""
         rows = {(case.prompt, case.seed): row for row, case in enumerate(self.cases)}
         missing = [case for case in cases if (case.prompt, case.seed) not in rows]
         if missing:
@@ -57,26 +100,34 @@ class StoredScores:
                 f"got scores in {self.source} without {len(missing)} of {len(cases)} prompts, "
                 f"first {missing[0].prompt!r} with seed {missing[0].seed}, expected all of them."
             )
-        index = torch.tensor([rows[case.prompt, case.seed] for case in cases])
-        return {name: self.scores[name][index] for name in detectors}
+        return [rows[case.prompt, case.seed] for case in cases]
 
 
-def write_scores(path: Path, cases: Sequence[Case], scores: Mapping[str, Tensor]) -> None:
+def write_scores(
+    path: Path,
+    cases: Sequence[Case],
+    scores: Mapping[str, Tensor],
+    *,
+    model: str,
+    settings: RunSettings,
+) -> None:
     """Write one line per case, whole or not at all.
 
     Args:
         path: Target file; its folder must exist.
         cases: The cases.
         scores: Detector name to scores [n], float32; written with every digit they have.
+        model: `model_hash` of the model that gave them.
+        settings: How it generated, resolved.
     """
     columns = [values.tolist() for values in scores.values()]
     with whole_file(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*_CASE_COLUMNS, *scores])
+        writer.writerow([*_OWN_COLUMNS, *scores])
         for case, *values in zip(cases, *columns, strict=True):
             showings = "" if case.showings is None else case.showings
             own = [case.prompt, case.seed, case.role, case.group, showings]
-            writer.writerow([*own, *map(repr, values)])
+            writer.writerow([*own, model, _in_words(settings), *map(repr, values)])
 
 
 def read_scores(path: Path) -> StoredScores:
@@ -92,7 +143,7 @@ def read_scores(path: Path) -> StoredScores:
         InputError: If the file is missing, unreadable, or no table of scores.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             header, *lines = list(csv.reader(file)) or [[]]
     except FileNotFoundError:
         raise InputError(f"got the scores file {path}, which does not exist.") from None
@@ -100,27 +151,36 @@ def read_scores(path: Path) -> StoredScores:
         raise InputError(f"cannot read the scores file {path}: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"got {path}, expected a table of scores: {error}.") from error
-    own = len(_CASE_COLUMNS)
-    if tuple(header[:own]) != _CASE_COLUMNS or len(header) == own:
+    own = len(_OWN_COLUMNS)
+    if tuple(header[:own]) != _OWN_COLUMNS or len(header) == own:
         raise InputError(
             f"got {path} with the columns {', '.join(header) or 'none'}, expected "
-            f"{', '.join(_CASE_COLUMNS)} and one for each detector."
+            f"{', '.join(_OWN_COLUMNS)} and one for each detector."
         )
+    if not lines:
+        raise InputError(f"got {path} without a line of scores, expected at least one.")
     cases, values = [], []
     for number, line in enumerate(lines, start=2):
         try:
             cases.append(_case(line, len(header)))
-            values.append([float(text) for text in line[own:]])
+            _check_origin(line, lines[0])
+            values.append(_scores(line[own:]))
         except ValueError as error:
             raise InputError(f"got {path} with a damaged line {number}: {error}.") from error
-    if not cases:
-        raise InputError(f"got {path} without a line of scores, expected at least one.")
-    table = torch.tensor(values, dtype=torch.float32)
+    model, settings = lines[0][len(_CASE_COLUMNS) : own]
+    table = torch.stack(values)
     return StoredScores(
         source=str(path),
+        model=model,
+        settings=settings,
         cases=tuple(cases),
         scores={name: table[:, column] for column, name in enumerate(header[own:])},
     )
+
+
+def _in_words(settings: RunSettings) -> str:
+    """How images are generated, in one cell."""
+    return " ".join(f"{name}={value}" for name, value in dataclasses.asdict(settings).items())
 
 
 def _case(line: Sequence[str], columns: int) -> Case:
@@ -137,3 +197,21 @@ def _case(line: Sequence[str], columns: int) -> Case:
         group=group,
         showings=int(showings) if showings else None,
     )
+
+
+def _check_origin(line: Sequence[str], first: Sequence[str]) -> None:
+    """ValueError if a line comes from another model or other settings than the first one."""
+    for column in range(len(_CASE_COLUMNS), len(_OWN_COLUMNS)):
+        if line[column] != first[column]:
+            raise ValueError(
+                f"{_OWN_COLUMNS[column]} {line[column]!r}, expected {first[column]!r} as in line 2"
+            )
+
+
+def _scores(cells: Sequence[str]) -> Tensor:
+    """One line's scores [detectors], float32; ValueError if one is no finite number."""
+    values = torch.tensor([float(text) for text in cells], dtype=torch.float32)
+    for text, finite in zip(cells, values.isfinite().tolist(), strict=True):
+        if not finite:
+            raise ValueError(f"score {text}, expected a finite number")
+    return values

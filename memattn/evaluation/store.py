@@ -29,7 +29,6 @@ class Batch:
         images: Images [b, height, width, 3], uint8; None if none were wanted.
         traces: What the detectors read; None if not wanted, or the model lacks what it needs.
         attention: Attention each token received [b, Lk]; None if not wanted.
-        seconds: Time that the whole batch took.
         calls: Denoiser calls of one run.
     """
 
@@ -39,7 +38,6 @@ class Batch:
     images: Tensor | None
     traces: Traces | None
     attention: Tensor | None
-    seconds: float
     calls: int
 
 
@@ -94,6 +92,9 @@ class Store:
         Args:
             index: Which batch.
             batch: The batch.
+
+        Raises:
+            InputError: If it cannot be written, as on a full disk.
         """
         tensors = {
             **{_SCORE + name: scores for name, scores in batch.scores.items()},
@@ -109,7 +110,6 @@ class Store:
         kept = {
             "scores": list(batch.scores),  # a file has its tensors in another order
             "unreadable": batch.unreadable,
-            "seconds": batch.seconds,
             "calls": batch.calls,
         }
         metadata = {
@@ -118,9 +118,15 @@ class Store:
             "batch": json.dumps(kept),
         }
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(self._path(index)) as fresh:
-            fresh.write_bytes(save(contiguous, metadata=metadata))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with whole_file(self._path(index)) as fresh:
+                fresh.write_bytes(save(contiguous, metadata=metadata))
+        except OSError as error:
+            raise InputError(
+                f"cannot keep unfinished work in {self._folder}: {error.strerror}; the same "
+                "command goes on after the last batch there once it can be written."
+            ) from error
 
     def _path(self, index: int) -> Path:
         """Where a batch stands."""
@@ -145,11 +151,10 @@ def _batch(tensors: Mapping[str, Tensor], kept: Mapping[str, object]) -> Batch:
     scores, masks, traced = under(_SCORE), under(_MASK), under(_TRACE)
     order = kept["scores"]
     unreadable = kept["unreadable"]
-    seconds, calls = kept["seconds"], kept["calls"]
+    calls = kept["calls"]
     if (
         not isinstance(order, list)
         or not isinstance(unreadable, dict)
-        or not isinstance(seconds, float)
         or not isinstance(calls, int)
     ):
         raise TypeError("expected other values in its header")
@@ -160,7 +165,6 @@ def _batch(tensors: Mapping[str, Tensor], kept: Mapping[str, object]) -> Batch:
         images=tensors.get(_IMAGES),
         traces=Traces.from_tensors(traced) if traced else None,
         attention=tensors.get(_ATTENTION),
-        seconds=seconds,
         calls=calls,
     )
 

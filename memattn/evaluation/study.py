@@ -1,7 +1,7 @@
 """How well detectors do on a model whose truth is known, beside controls that know nothing."""
 
-import math
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -9,11 +9,12 @@ from time import perf_counter
 
 import numpy as np
 from torch import Tensor
+from tqdm import tqdm
 
 from memattn.detectors import Detector
 from memattn.errors import CalibrationError
 from memattn.evaluation.bootstrap import Estimate
-from memattn.evaluation.calibration import Calibration, calibrate, fewest_samples, model_hash
+from memattn.evaluation.calibration import Calibration, calibrate, fewest_samples
 from memattn.evaluation.cases import Case, Role, compared, localisable, rows_of
 from memattn.evaluation.localisation import Localisation, localisation
 from memattn.evaluation.roc import FEWEST_ORDINARY, Auroc, auroc, tpr_at_fpr
@@ -23,11 +24,16 @@ from memattn.evaluation.scores_file import StoredScores
 from memattn.evaluation.scoring import needed_fields, ordinary_range, score
 from memattn.evaluation.settings import Pipeline, RunSettings
 from memattn.evaluation.verdicts import f1_score
+from memattn.evaluation.weights import model_hash
+from memattn.records import Record
+
+# Built when its turn comes and not kept: two models may not fit on a device at once.
+Control = Callable[[], Pipeline] | StoredScores
 
 ALL = "all"
 NOT_COPIED = "shown, not copied"
 
-_TIMED_BATCHES = 3
+_TIMED_BATCHES, _TIMED_WHOLE_BATCHES = 3, 2
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class DetectorResult:
             under "shown, not copied". Calibration cases are in none.
         controls: Control's name to the AUROC of the same cases there, all memorized ones.
         calls: Denoiser calls it needs per image: 1, or those of a whole run.
-        seconds: Per prompt, sampling no further than the detector needs.
+        seconds: Per prompt, for this detector alone: sampling and recording no more than it needs,
+            without an image.
     """
 
     detector: Detector
@@ -88,7 +95,8 @@ class Study:
         calibration: Thresholds of all detectors.
         runs: The model's runs: scores, masks, images and traces of all cases.
         control_scores: Control's name to detector name to its scores of the memorized and of the
-            ordinary cases.
+            ordinary cases; without detectors that have none there.
+        control_models: Control's name to its `model_hash`.
         detectors: One per detector that can read the model, in the order they were given.
         localisers: One per detector that localises; empty without a true mask.
         settings: How the images were generated.
@@ -97,6 +105,7 @@ class Study:
     calibration: Calibration
     runs: Runs
     control_scores: dict[str, dict[str, tuple[Tensor, Tensor]]]
+    control_models: dict[str, str]
     detectors: tuple[DetectorResult, ...]
     localisers: tuple[LocaliserResult, ...]
     settings: RunSettings
@@ -126,7 +135,7 @@ class Study:
 
 def run_study(
     pipe: Pipeline,
-    controls: Mapping[str, Pipeline | StoredScores],
+    controls: Mapping[str, Control],
     detectors: Sequence[Detector],
     cases: Sequence[Case],
     settings: RunSettings,
@@ -134,6 +143,7 @@ def run_study(
     false_positive_rate: float,
     batch_size: int,
     store: Path | None = None,
+    model: str | None = None,
 ) -> Study:
     """Calibrate detectors on the calibration cases and measure them on the others.
 
@@ -142,30 +152,34 @@ def run_study(
 
     Args:
         pipe: The pipeline under test.
-        controls: Name to a model that has memorized nothing, as a pipeline or as the scores it
-            gave the same cases before. Controls run the memorized and ordinary cases only.
+        controls: Name to a model that has memorized nothing: what builds its pipeline, or the
+            scores it gave the same cases before. Controls run the memorized and ordinary cases
+            only, one after the other; no pipeline is kept.
         detectors: Detectors to measure.
         cases: Cases of roles "calibration", "memorized" and "ordinary", perhaps also "other".
         settings: How to generate.
         false_positive_rate: Share of ordinary prompts that each threshold may flag.
         batch_size: Images per pipeline call.
         store: Folder that keeps finished batches, so that a killed study goes on; None for none.
+        model: `model_hash` of the pipeline where it is known.
 
     Returns:
         Calibration, figures and runs.
 
     Raises:
         CalibrationError: If there are too few calibration cases for the rate.
-        InputError: If stored scores lack cases or detectors, or the store holds other work.
+        InputError: If stored scores are no control of this model, or the store holds other work.
         RecordError: If no detector can read the model.
         ValueError: If there are no memorized or no ordinary cases.
     """
     _require_cases(cases, false_positive_rate)
     settings = settings.resolve(pipe)
+    model = model or model_hash(pipe)
     pair = compared(cases)
     for control in controls.values():
-        if isinstance(control, StoredScores):
-            control.of(pair, ())  # before hours of sampling, not after
+        if isinstance(control, StoredScores):  # before hours of sampling, not after
+            names = [detector.name for detector in detectors]
+            control.check(pair, names, model=model, settings=settings)
     runs = run_cases(
         pipe,
         cases,
@@ -174,16 +188,21 @@ def run_study(
         batch_size=batch_size,
         store=None if store is None else store / "model",
         label="model",
+        model=model,
     )
     readable = [detector for detector in detectors if detector.name in runs.scores]
     control_scores: dict[str, dict[str, Tensor]] = {}
     control_masks: dict[str, dict[str, Tensor]] = {}
+    control_models: dict[str, str] = {}
     for position, (name, control) in enumerate(controls.items()):
         if isinstance(control, StoredScores):
             control_scores[name] = control.of(pair, [detector.name for detector in readable])
+            control_models[name] = control.model
             continue
+        built = control()
+        control_models[name] = model_hash(built)
         found = run_cases(
-            control,
+            built,
             pair,
             readable,
             settings,
@@ -191,15 +210,21 @@ def run_study(
             store=None if store is None else store / f"control-{position}",
             label=f"control {name}",
             images=False,
+            model=control_models[name],
         )
+        del built
+        gc.collect()  # a network that was recorded is part of a reference cycle
         control_scores[name], control_masks[name] = found.scores, found.masks
     calibration = calibrate(
         {name: scores[rows_of(cases, "calibration")] for name, scores in runs.scores.items()},
-        model_hash=model_hash(pipe),
+        model_hash=model,
         settings=settings,
         false_positive_rate=false_positive_rate,
     )
-    first_call = _seconds_of_first_call(pipe, readable, cases, settings, batch_size)
+    seconds = {
+        detector.name: _seconds(pipe, detector, cases, settings, batch_size)
+        for detector in tqdm(readable, desc="timing", unit="detector")
+    }
     split = {
         name: {
             detector: (scores[rows_of(pair, "memorized")], scores[rows_of(pair, "ordinary")])
@@ -211,8 +236,10 @@ def run_study(
         calibration=calibration,
         runs=runs,
         control_scores=split,
+        control_models=control_models,
         detectors=tuple(
-            _result(detector, runs, split, calibration, first_call) for detector in readable
+            _result(detector, runs, split, calibration, seconds[detector.name])
+            for detector in readable
         ),
         localisers=_localisers(runs, pair, control_masks),
         settings=settings,
@@ -233,32 +260,36 @@ def _require_cases(cases: Sequence[Case], false_positive_rate: float) -> None:
         )
 
 
-def _seconds_of_first_call(
+def _seconds(
     pipe: Pipeline,
-    detectors: Sequence[Detector],
+    detector: Detector,
     cases: Sequence[Case],
     settings: RunSettings,
     batch_size: int,
 ) -> float:
-    """Seconds per prompt when sampling stops after the first denoiser call; NaN if none does."""
-    one_call = [detector for detector in detectors if detector.one_call]
-    if not one_call:
-        return math.nan
-    seconds = []
-    for start in range(0, min(len(cases), (1 + _TIMED_BATCHES) * batch_size), batch_size):
-        part = cases[start : start + batch_size]
-        begin = perf_counter()
-        samples = sample(
+    """Seconds per prompt of a detector that is used alone, the median of a few whole batches."""
+
+    def run(part: Sequence[Case], *, first_call_only: bool) -> Record:
+        return sample(
             pipe,
             [case.prompt for case in part],
             seeds=[case.seed for case in part],
             settings=settings,
-            fields=needed_fields(one_call),
-            first_call_only=True,
-        )
-        score(samples.record, one_call)
+            fields=needed_fields([detector]),
+            first_call_only=first_call_only,
+            images=False,
+        ).record
+
+    run(cases[:batch_size], first_call_only=True)  # warms up
+    batches = _TIMED_BATCHES if detector.one_call else _TIMED_WHOLE_BATCHES
+    starts = range(0, max(len(cases) - batch_size + 1, 1), batch_size)[:batches]
+    seconds = []
+    for start in starts:
+        part = cases[start : start + batch_size]
+        begin = perf_counter()
+        score(run(part, first_call_only=detector.one_call), [detector])
         seconds.append((perf_counter() - begin) / len(part))
-    return median(seconds[1:] or seconds)  # the first one warms up
+    return median(seconds)
 
 
 def _result(
@@ -266,7 +297,7 @@ def _result(
     runs: Runs,
     controls: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]],
     calibration: Calibration,
-    first_call_seconds: float,
+    seconds: float,
 ) -> DetectorResult:
     """Figures of one detector."""
     name = detector.name
@@ -293,7 +324,7 @@ def _result(
             if name in of_control
         },
         calls=1 if detector.one_call else runs.calls,
-        seconds=first_call_seconds if detector.one_call else runs.seconds,
+        seconds=seconds,
     )
 
 

@@ -1,11 +1,13 @@
-"""Thresholds as order statistics of ordinary scores, and how sure they are."""
+"""Thresholds as order statistics of ordinary scores, and how sure they are.
+
+scipy.stats takes long to import and is needed only where intervals are made, so it waits.
+"""
 
 import math
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binom
 
 # Every interval here is one of 95 %, with equal tails.
 _TAIL = 0.025
@@ -52,6 +54,8 @@ def threshold_interval(scores: NDArray[np.float64], rate: float) -> tuple[float,
     Source:
         Thompson 1936; David and Nagaraja 2003, Order Statistics, chapter 7.
     """
+    from scipy.stats import binom
+
     order = float(1 - _exact(rate))
     low, high = int(binom.ppf(_TAIL, scores.size, order)), int(binom.isf(_TAIL, scores.size, order))
     ranked = np.concatenate([[-np.inf], np.sort(scores), [np.inf]])
@@ -75,6 +79,8 @@ def false_positive_interval(samples: int, rate: float) -> tuple[float, float]:
     Source:
         Vovk 2012, arXiv:1209.2673.
     """
+    from scipy.stats import beta
+
     places = _places(samples, rate)
     low, high = beta.ppf([_TAIL, 1 - _TAIL], places, samples + 1 - places)
     return float(low), float(high)

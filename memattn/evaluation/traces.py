@@ -79,15 +79,14 @@ class Traces:
         """
         if not parts:
             raise ValueError("got no traces to join, expected at least one")
-        kinds = {(part.layers, part.calls) for part in parts}
-        if len(kinds) > 1:
-            found = " and ".join(sorted(f"{len(names)} layers, {n} calls" for names, n in kinds))
-            raise ValueError(f"got traces of {found}, expected runs of the same layers and calls")
+        first = parts[0]
+        for part in parts[1:]:
+            _require_same_kind(first, part)
         joined = {
             name: torch.cat([getattr(part, name) for part in parts], dim=axis)
             for name, axis in _SAMPLE_AXIS.items()
         }
-        return cls(layers=parts[0].layers, **joined)
+        return cls(layers=first.layers, **joined)
 
     def rows(self, index: Sequence[int] | Tensor) -> Self:
         """The traces of some samples only.
@@ -117,6 +116,22 @@ class Traces:
         """What `tensors` was made from; KeyError if one is missing."""
         layers = bytes(tensors[_LAYERS].tolist()).decode().split("\n")
         return cls(layers=tuple(layers), **{name: tensors[name] for name in _SAMPLE_AXIS})
+
+
+def _require_same_kind(first: Traces, other: Traces) -> None:
+    """Refuse traces of other layers or another number of calls."""
+    sizes = [f"{len(traces.layers)} layers, {traces.calls} calls" for traces in (first, other)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"got traces of {sizes[0]} and of {sizes[1]}, expected runs of the same layers and "
+            "calls"
+        )
+    for index, (name, of_other) in enumerate(zip(first.layers, other.layers, strict=True)):
+        if name != of_other:
+            raise ValueError(
+                f"got traces whose layer {index} is {name} and traces whose layer {index} is "
+                f"{of_other}, expected runs of the same layers"
+            )
 
 
 def trace(record: Record) -> Traces:

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 import memattn.report.plots as plots
 from memattn.evaluation.cases import rows_of
-from memattn.evaluation.roc import FEWEST_ORDINARY, Auroc
+from memattn.evaluation.roc import FEWEST_ORDINARY
 from memattn.evaluation.study import ALL, NOT_COPIED, DetectorResult, Study
+from memattn.report.areas import CHANCE, misses_chance, with_interval
 from memattn.report.folder import PAGE
 from memattn.report.gallery import Exhibit, exhibits
 from memattn.report.templates import environment
 
 FIGURES = "figures"
 
-_CHANCE = 0.5
 _LIMITS = (
     "A detector is evidence, not proof: it reads how the model reacts to a prompt, and a score "
     "above the threshold does not name the image that was copied.",
@@ -95,7 +95,7 @@ def write_evaluation(
 def render_evaluation(page: EvaluationPage) -> str:
     """The page as one HTML document that loads nothing from anywhere else."""
     template = environment().get_template("evaluation.html.jinja")
-    return template.render(page=page, infinity=math.inf)
+    return template.render(page=page, misses_chance=misses_chance, ends=_ends)
 
 
 def evaluation_page(
@@ -123,11 +123,12 @@ def evaluation_page(
         version=calibration.version,
         title=f"What the detectors achieve on {model}",
         lead=(
-            f"{len(study.detectors)} detectors on {count['memorized']} memorized and "
+            f"{_detectors(len(study.detectors))} on {count['memorized']} memorized and "
             f"{count['ordinary']} ordinary prompts, each scored in one recorded run; thresholds "
             f"come from {count['calibration']} other ordinary prompts. "
             + (
-                "Beside every figure stands the same figure where there is nothing to find."
+                "The AUROC of all memorized prompts is taken on controls too, models that should "
+                "have memorized none of them."
                 if study.control_scores
                 else "No control was run."
             )
@@ -144,7 +145,6 @@ def evaluation_page(
                 "Threshold may flag",
                 f"{100 * calibration.false_positive_rate:g} % of ordinary prompts",
             ),
-            ("Whole run, per prompt", f"{study.runs.seconds:.2g} s"),
         ),
         truth=tuple(truth),
         study=study,
@@ -168,27 +168,28 @@ def _findings(study: Study) -> tuple[str, ...]:
     ]
     for text, chosen in (
         (
-            "No better than chance, by the interval",
-            [r for r in ranked if r.auroc[ALL].low <= _CHANCE <= r.auroc[ALL].high],
+            "Not told apart from chance, by the interval",
+            [r for r in ranked if not misses_chance(r.auroc[ALL])],
         ),
         (
             "The wrong way round, by the interval",
-            [r for r in ranked if r.auroc[ALL].high < _CHANCE],
+            [r for r in ranked if r.auroc[ALL].high < CHANCE],
         ),
     ):
         if chosen:
             sentences.append(f"{text}: {', '.join(_with_area(result) for result in chosen)}.")
     for control in study.control_scores:
         off = [
-            f"{result.detector.name}, {_area(result.controls[control])}"
+            f"{result.detector.name}, {with_interval(result.controls[control])}"
             for result in study.detectors
             if control in result.controls and misses_chance(result.controls[control])
         ]
         sentences.append(
-            f"Control {control}: the interval misses 0.5 for {'; '.join(off)}. Part of those "
-            "figures may come from the prompts themselves."
+            f"Control {control}: the interval misses 0.5 for {'; '.join(off)}. That may "
+            "be chance, which puts 0.5 outside one interval in twenty, or part of those figures "
+            "may come from the prompts themselves."
             if off
-            else f"Control {control}: every interval contains 0.5, as it should."
+            else f"Control {control}: every interval contains 0.5."
         )
     return tuple(sentences)
 
@@ -199,19 +200,21 @@ def _flagged_groups(study: Study) -> tuple[str, ...]:
     return tuple(group for group in order if group in study.detectors[0].flagged)
 
 
-def misses_chance(area: Auroc) -> bool:
-    """Whether guessing lies outside the interval."""
-    return not area.low <= _CHANCE <= area.high
-
-
 def _with_area(result: DetectorResult) -> str:
     """A detector with its AUROC."""
-    return f"{result.detector.name}, {_area(result.auroc[ALL])}"
+    return f"{result.detector.name}, {with_interval(result.auroc[ALL])}"
 
 
-def _area(area: Auroc) -> str:
-    """An AUROC with its interval."""
-    return f"{area.value:.2f} ({area.low:.2f} to {area.high:.2f})"
+def _detectors(count: int) -> str:
+    """A number of detectors in words."""
+    return "1 detector" if count == 1 else f"{count} detectors"
+
+
+def _ends(low: float, high: float) -> str:
+    """An interval in words; an end of it may be infinite."""
+    if math.isinf(low):
+        return "no bounds" if math.isinf(high) else f"{high:.4g} and below"
+    return f"{low:.4g} and above" if math.isinf(high) else f"{low:.4g} to {high:.4g}"
 
 
 def _left_out(study: Study) -> tuple[str, ...]:
@@ -227,6 +230,4 @@ def _left_out(study: Study) -> tuple[str, ...]:
         )
     if study.runs.traces is None:
         reasons.append("The figures that explain single detectors are left out: no traces.")
-    if any(math.isnan(result.seconds) for result in study.detectors):
-        reasons.append("Times of detectors that stop after the first call were not taken.")
     return tuple(reasons)

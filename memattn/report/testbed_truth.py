@@ -31,7 +31,7 @@ def testbed_truth(manifest: "Manifest") -> tuple[str, ...]:
     ]
     return (
         "All captions and scenes come from one generator, and a seeded permutation assigned them "
-        "to groups that differ in the number of showings in training and in nothing else: "
+        "to groups, which differ only in what training showed of them: "
         f"{len(verbatim)} captions with one picture each, shown often (verbatim), {len(template)} "
         "captions shown often with pictures that share one region and vary elsewhere (template), "
         f"{climb}{len(once)} shown once, {len(ordinary)} never (ordinary).",
@@ -41,6 +41,7 @@ def testbed_truth(manifest: "Manifest") -> tuple[str, ...]:
         f"from data before training. That holds for {', '.join(copied)} prompts, and for "
         f"{sum(entry.is_memorized for entry in once)} of {len(once)} shown once.",
         "The true mask of a template is its fixed region, known per pixel. "
-        f"{len(manifest.false_copies)} ordinary prompts that gave a copy of some training picture "
-        "are left out everywhere.",
+        "Ordinary prompts were checked with one seed each: "
+        f"{len(manifest.false_copies)} of them gave a copy of some training picture and are left "
+        "out everywhere.",
     )

@@ -24,7 +24,7 @@ from memattn.testbed.scenes import SIZE
 ATTRIBUTES = "attributes.safetensors"
 
 _BATCH = 64
-# Of a colour, for pixels in -1..1: shades of one name differ by up to 0.2, names by 0.8 or more.
+# Of a colour, for pixels in -1..1: shades of one name differ by up to 0.2, names by 0.7 or more.
 _TOLERANCE = 0.35
 _COLOURS = tuple(COLOURS)
 _THING = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(KINDS)})\b")
@@ -173,8 +173,8 @@ def alignment(
         prompts: One per picture.
 
     Returns:
-        Shares [images], 0 to 1. Perfect pictures get the classifier's recall on average, which is
-        therefore the figure to compare with.
+        Shares [images], 0 to 1. Perfect pictures get about the classifier's recall on average,
+        which is therefore the figure to compare with.
 
     Raises:
         ValueError: If there are other numbers of pictures and prompts, or a picture is not uint8

@@ -79,7 +79,6 @@ def test_calibration_and_ordinary_prompts_are_as_many_as_planned(manifest):
     cases = choose_cases(manifest, PLAN)
     assert prompts(cases, "calibration") == ["a red fox,", "a lazy dog", "a blue house"]
     assert prompts(cases, "ordinary") == ["the red fox,", "the lazy dog"]
-    assert all(manifest.entries[case.seed].prompt == case.prompt for case in cases)
 
 
 def test_ordinary_prompts_that_gave_a_copy_are_left_out(manifest):
@@ -124,7 +123,7 @@ def control(pipe):
 def study(pipe, control, manifest):
     return run_study(
         pipe,
-        {"random weights": control},
+        {"random weights": lambda: control},
         PLAN.detectors,
         choose_cases(manifest, PLAN),
         RunSettings(steps=2),
@@ -158,16 +157,17 @@ def test_the_demo_prints_tables_and_writes_a_report(pipe, control, manifest, tmp
     assert text.count('<article class="sample">') == 5
     assert "True mask" in text
     assert "copied by 3 of 4 seeds" in text
-    assert "nearest of the 5 pictures shown often or once" in text
-    assert re.search(r"shown about \d+ times in training", text)
+    assert "nearest of the 5 training pictures kept" in text
+    assert "shown 1000 to 1000 times in training" in text
     assert Calibration.load(out / "calibration.json").samples["NoiseMagnitude"] == 3
 
 
-def test_sentences_on_showings_follow_the_recipe():
-    recipe = Recipe(unet_steps=100, unet_batch=10, verbatim=5, verbatim_share=0.1, template=4)
-    text = meanings(dataclasses.replace(recipe, template_share=0.2, template_variants=30))
-    assert "shown about 20 times" in text["verbatim"]
-    assert "shown about 50 times in training over 30 different pictures" in text["template"]
+def test_sentences_on_showings_follow_the_manifest(manifest):
+    counted = [dataclasses.replace(e, showings=700 + n) for n, e in enumerate(manifest.entries)]
+    recipe = Recipe(template_variants=30)
+    text = meanings(dataclasses.replace(manifest, entries=tuple(counted), recipe=recipe))
+    assert "shown 700 to 700 times" in text["verbatim"]
+    assert "shown 701 to 702 times in training over 30 different pictures" in text["template"]
 
 
 def test_only_a_copy_of_the_prompts_own_picture_counts_as_its_copy(study):

@@ -8,13 +8,14 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from memattn.cli.main import main
 from memattn.evaluation import runs
 from memattn.evaluation.calibration import Calibration
 from memattn.evaluation.scores_file import read_scores
 from memattn.testbed import load_manifest
-from memattn.testbed.manifest import DATA
+from memattn.testbed.manifest import DATA, MODEL, hash_files
 
 OURS = {"index.html", "figures", "table.csv", "scores.csv", "calibration.json", "controls"}
 
@@ -56,6 +57,19 @@ def piece(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def other_testbed(piece, tmp_path_factory):
+    """The same with other weights, so another model."""
+    folder = tmp_path_factory.mktemp("other") / "data"
+    shutil.copytree(piece, folder)
+    (weights,) = (folder / MODEL / "unet").glob("*.safetensors")
+    tensors = load_file(weights)
+    tensors["conv_out.bias"] += 1
+    save_file(tensors, weights, metadata={"format": "pt"})
+    dataclasses.replace(load_manifest(piece), files=hash_files(folder)).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def evaluated(piece, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated") / "deep" / "out"
     assert evaluate(piece, out) == 0
@@ -89,7 +103,8 @@ def test_a_testbed_needs_nothing_but_a_folder(piece, evaluated):
     expected = ["memorized"] * 3 + ["other"] + ["calibration"] * 3 + ["ordinary"] * 4
     kept = [entry for entry in manifest.entries if entry.prompt in roles]
     assert [roles[entry.prompt] for entry in kept] == expected
-    assert all(manifest.entries[case.seed].prompt == case.prompt for case in scores.cases)
+    positions = {entry.prompt: n for n, entry in enumerate(manifest.entries)}
+    assert all(case.seed == 4 + positions[case.prompt] for case in scores.cases)
     assert list(scores.scores)[-1] == "LayerEntropy(layer=9)"
     calibration = Calibration.load(evaluated / "calibration.json")
     assert set(calibration.samples.values()) == {3}
@@ -142,22 +157,67 @@ def test_tables_are_printed_and_a_stopped_run_goes_on_to_the_same_scores(
     assert re.search(r"seen once +neither +1 ", printed)
 
 
-def test_a_control_may_be_an_earlier_evaluation_or_a_testbed(piece, evaluated, tmp_path):
+def test_a_control_may_be_an_earlier_evaluation_or_a_testbed(
+    piece, other_testbed, evaluated, tmp_path
+):
     stored = evaluated / "controls" / "random-weights.csv"
     out = tmp_path / "out"
-    assert evaluate(piece, out, f"--control=Stored one={stored}", f"--control=itself={piece}") == 0
+    controls = [f"--control=Stored one={stored}", f"--control=Füchse={other_testbed}"]
+    assert evaluate(piece, out, *controls) == 0
     lines = {
         (line["detector"], line["population"]): line["auroc"] for line in rows(out / "table.csv")
     }
     for detector in ("NoiseMagnitude", "BrightEnding"):
         random = lines[detector, "control: random weights"]
         assert lines[detector, "control: Stored one"] == random
-        assert lines[detector, "control: itself"] == lines[detector, "all"]
+        assert (detector, "control: Füchse") in lines
     names = {path.name for path in (out / "controls").iterdir()}
-    assert names == {"random-weights.csv", "stored-one.csv", "itself.csv"}
+    assert names == {"random-weights.csv", "stored-one.csv", "füchse.csv"}
+    again = read_scores(out / "controls" / "stored-one.csv")
+    assert (again.model, again.settings) == (
+        read_scores(stored).model,
+        read_scores(stored).settings,
+    )
+    assert read_scores(out / "scores.csv").model == read_scores(evaluated / "scores.csv").model
+    assert read_scores(out / "controls" / "füchse.csv").model != again.model
 
 
-def test_any_checkpoint_is_measured_on_two_files(checkpoint, files, tmp_path, capsys):
+def test_the_model_under_test_is_no_control_of_itself(piece, evaluated, tmp_path, capsys):
+    out = tmp_path / "out"
+    copy = shutil.copytree(piece, tmp_path / "copy")
+    assert evaluate(piece, out, f"--control=itself={copy}") == 2
+    assert f"got the control {copy}, which is the model under test itself" in refused(capsys)
+    assert evaluate(piece, out, f"--control=itself={evaluated / 'scores.csv'}") == 2
+    assert "scores.csv of the model under test itself" in refused(capsys)
+    stored = evaluated / "controls" / "random-weights.csv"
+    assert evaluate(piece, out, f"--control=stored={stored}", "--steps=3") == 2
+    assert "made with steps=2 guidance_scale=7.5" in refused(capsys)
+    assert not out.exists()
+
+
+def test_a_testbeds_own_control_is_taken_where_it_fits(piece, evaluated, tmp_path, capsys):
+    data = shutil.copytree(piece, tmp_path / "data")
+    shutil.copy(evaluated / "controls" / "random-weights.csv", data / "without-duplicates.csv")
+    out = tmp_path / "out"
+    assert evaluate(data, out) == 0
+    assert "is left out" not in capsys.readouterr().out
+    populations = {line["population"] for line in rows(out / "table.csv")}
+    assert "control: without duplicates" in populations
+    assert (out / "controls" / "without-duplicates.csv").is_file()
+    # Another model of that name stands in for it: two could not share the file.
+    stored = out / "controls" / "random-weights.csv"
+    assert evaluate(data, out, f"--control=Without Duplicates={stored}") == 0
+    populations = {line["population"] for line in rows(out / "table.csv")}
+    assert "control: Without Duplicates" in populations
+    assert "control: without duplicates" not in populations
+    capsys.readouterr()
+    assert evaluate(data, tmp_path / "three", "--steps=3") == 0
+    printed = capsys.readouterr().out
+    assert "The control without duplicates is left out: got scores in" in printed
+    assert "made with steps=2 " in printed
+
+
+def test_any_checkpoint_is_measured_on_two_files(checkpoint, files, tmp_path, monkeypatch, capsys):
     out, pictures = tmp_path / "out", tmp_path / "pictures" / "deep"
     pictures.mkdir(parents=True)
     for name in ("one.png", "two.png"):
@@ -180,8 +240,10 @@ def test_any_checkpoint_is_measured_on_two_files(checkpoint, files, tmp_path, ca
     assert re.search(r"group +counted as +images +by SSIM +by correlation", printed)
     assert re.search(r"memorized +memorized +2 ", printed)
     # Evaluated again, the folder is replaced as a whole.
-    assert evaluate(checkpoint, out, *files) == 0
+    monkeypatch.chdir(checkpoint)
+    assert evaluate(".", out, *files) == 0
     assert {path.name for path in out.iterdir()} == OURS
+    assert f"achieve on {checkpoint.name}<" in (out / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -191,11 +253,12 @@ def test_any_checkpoint_is_measured_on_two_files(checkpoint, files, tmp_path, ca
         (["--training-images=."], "got --training-images for a testbed"),
         (["--control=nothing"], "got --control 'nothing', expected NAME=PATH"),
         (["--control==x"], "got --control '=x', expected NAME=PATH"),
+        (["--control=?!=."], "got a control named '?!', expected a letter or a digit"),
         (["--control=a=missing"], "got the control missing, which does not exist"),
         (["--control=Random Weights=."], "got a second control named 'Random Weights'"),
         (["--control=a b=.", "--control=a-b=."], "got a second control named 'a-b'"),
         (["--sscd=missing.pt"], "missing.pt cannot be read"),
-        (["--clip=missing"], "missing holds no CLIP"),
+        (["--clip=missing"], "got missing, expected a folder with a CLIP"),
     ],
 )
 def test_mistakes_are_answered_before_anything_is_loaded(
@@ -213,6 +276,8 @@ def test_a_checkpoint_takes_two_files_that_can_be_used(
 ):
     monkeypatch.setattr("memattn.cli.pipelines.load_pipeline", None)
     out = tmp_path / "out"
+    assert evaluate("typo", out) == 2
+    assert "got the model typo, expected 'testbed' or the folder of a" in refused(capsys)
     assert evaluate(checkpoint, out) == 2
     assert "without --memorized and --ordinary, expected a file" in refused(capsys)
     assert evaluate(checkpoint, out, files[0]) == 2
@@ -247,7 +312,7 @@ def test_a_folder_with_other_files_is_kept(piece, evaluated, tmp_path, capsys):
 def test_a_control_that_lacks_a_prompt_or_runs_otherwise_is_refused(
     piece, evaluated, checkpoint, tmp_path, capsys
 ):
-    lines = (evaluated / "scores.csv").read_text().splitlines(keepends=True)
+    lines = (evaluated / "controls" / "random-weights.csv").read_text().splitlines(keepends=True)
     short = tmp_path / "short.csv"
     short.write_text("".join(line for line in lines if ",ordinary,ordinary," not in line))
     assert evaluate(piece, tmp_path / "out", f"--control=short={short}") == 2

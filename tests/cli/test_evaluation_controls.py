@@ -1,24 +1,32 @@
 import pytest
 import torch
 
-from memattn.cli.evaluation_controls import STORED, stored_control
+from memattn.cli.evaluation_controls import STORED, slug, stored_control
+from memattn.errors import InputError
 from memattn.evaluation.cases import Case
 from memattn.evaluation.scores_file import write_scores
 from memattn.evaluation.settings import RunSettings
 
 
 def test_a_testbeds_stored_control_is_found(tmp_path):
-    assert stored_control(tmp_path, RunSettings(), 0) is None
+    assert stored_control(tmp_path) is None
     cases = [Case("a fox", 0, "ordinary", "ordinary")]
-    write_scores(tmp_path / STORED, cases, {"NoiseMagnitude": torch.tensor([1.0])})
-    found = stored_control(tmp_path, RunSettings(), 0)
-    assert found.scores["NoiseMagnitude"].tolist() == [1.0]
+    scores = {"NoiseMagnitude": torch.tensor([1.0])}
+    write_scores(tmp_path / STORED, cases, scores, model="f" * 64, settings=RunSettings())
+    assert stored_control(tmp_path).scores["NoiseMagnitude"].tolist() == [1.0]
+    (tmp_path / STORED).write_bytes(b"damaged")
+    with pytest.raises(InputError, match="with the columns damaged"):
+        stored_control(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("settings", "seed"),
-    [(RunSettings(steps=20), 0), (RunSettings(guidance_scale=5.0), 0), (RunSettings(), 1)],
+    ("name", "expected"),
+    [
+        ("Without Duplicates", "without-duplicates"),
+        ("without_duplicates!", "without-duplicates"),
+        ("../Füchse 2", "füchse-2"),
+        ("_?!/", ""),
+    ],
 )
-def test_it_is_left_out_where_images_are_made_otherwise(tmp_path, settings, seed):
-    (tmp_path / STORED).touch()
-    assert stored_control(tmp_path, settings, seed) is None
+def test_names_that_give_the_same_file_are_the_same(name, expected):
+    assert slug(name) == expected

@@ -105,12 +105,29 @@ def test_a_flat_mask_ranks_nothing_and_marks_no_region(value, dtype):
     assert found.iou.value == found.native_iou.value == 0
 
 
-def test_chance_is_the_mean_share_of_the_truth():
+def test_chance_precision_is_the_mean_share_of_the_truth_and_the_whole_pictures_iou():
     masks, truth = drawn(3)
     found = localisation(masks, truth)
     whole_picture = [jaccard_score(r.ravel(), np.ones(r.size, dtype=bool)) for r in truth]
-    assert found.chance_iou == pytest.approx(np.mean(whole_picture))
+    assert found.chance_average_precision == pytest.approx(np.mean(whole_picture))
     assert found.chance_average_precision == pytest.approx(truth.mean())
+
+
+def test_chance_iou_computed_by_hand():
+    masks = torch.tensor([[[4.0, 1.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, 0.0]]])
+    truth = np.array([[[False, True], [False, False]], [[True, True], [False, False]]])
+    # A quarter of one quarter: 1/16 in both, 7/16 in either. Three quarters of one half: 3/8, 7/8.
+    assert localisation(masks, truth).chance_iou == pytest.approx((1 / 7 + 3 / 7) / 2)
+
+
+def test_masks_of_noise_are_at_chance_iou():
+    rng = np.random.default_rng(7)
+    masks = torch.from_numpy(rng.random((400, 8, 8))).float()
+    truth = np.zeros((400, 64, 64), dtype=bool)
+    truth[:, 10:50, 5:60] = True
+    found = localisation(masks, truth)
+    assert found.chance_iou == pytest.approx(found.iou.value, abs=0.01)
+    assert found.chance_iou < found.chance_average_precision - 0.1
 
 
 def test_masks_of_noise_are_at_chance_and_masks_with_a_trace_above():

@@ -1,7 +1,8 @@
 """The study on a tiny model: what is measured on what, against figures computed separately."""
 
 import dataclasses
-import math
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -20,30 +21,38 @@ from memattn.evaluation.scoring import ordinary_range
 from memattn.evaluation.settings import RunSettings
 from memattn.evaluation.study import NOT_COPIED, run_study
 from memattn.evaluation.verdicts import f1_score
+from memattn.evaluation.weights import model_hash
 from tests.pipelines import stable_diffusion
 
 DETECTORS = (NoiseMagnitude(), BrightEnding())
 SETTINGS = RunSettings(steps=2)
-REGION = np.zeros((16, 16), bool)
-REGION[:, :8] = True
+REGION, OTHER_REGION = np.zeros((2, 16, 16), bool)
+REGION[1:5, 2:13] = True
+OTHER_REGION[4:, 9:12] = True
 CASES = (
     Case("a red fox", 0, "calibration", "ordinary"),
     Case("a fox", 3, "memorized", "template", 1000, REGION),
     Case("the lazy dog", 1, "calibration", "ordinary"),
     Case("a dog", 4, "memorized", "verbatim", 1000, np.ones((16, 16), bool)),
-    Case("the dog", 9, "memorized", "template", 1000, ~REGION),
     Case("the sea", 5, "ordinary", "ordinary", 0),
+    Case("the dog", 9, "memorized", "template", 1000, OTHER_REGION),
     Case("a blue house", 2, "calibration", "ordinary"),
     Case("the house", 6, "ordinary", "ordinary", 0),
     Case("blue sea", 7, "ordinary", "ordinary", 0),
     Case("the red house", 8, "other", "template", 900, REGION),
     Case("by the sea", 10, "other", "seen_once", 1),
 )
+MEMORIZED, ORDINARY, CALIBRATION = [1, 3, 5], [4, 7, 8], [0, 2, 6]
 
 
 @pytest.fixture(scope="module")
 def pipe(tmp_path_factory):
     return stable_diffusion(tmp_path_factory.mktemp("tokenizer"))
+
+
+def settings_in_words(pipe):
+    settings = dataclasses.asdict(SETTINGS.resolve(pipe))
+    return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +75,7 @@ def run(pipe, controls, *, cases=CASES, detectors=DETECTORS, rate=0.25, store=No
 
 @pytest.fixture(scope="module")
 def study(pipe, control):
-    return run(pipe, {"random": control})
+    return run(pipe, {"random": lambda: control})
 
 
 @pytest.fixture(scope="module")
@@ -78,39 +87,50 @@ def scores(pipe):
 
 
 @pytest.fixture(scope="module")
-def stored(pipe, control):
-    cases = compared(CASES)[::-1]
-    runs = run_cases(
-        control, cases, DETECTORS, SETTINGS, batch_size=4, store=None, label="stored", images=False
+def control_runs(control):
+    cases = compared(CASES)
+    return run_cases(
+        control, cases, DETECTORS, SETTINGS, batch_size=4, store=None, label="apart", images=False
     )
-    return StoredScores("earlier.csv", runs.cases, runs.scores)
+
+
+@pytest.fixture(scope="module")
+def stored(pipe, control, control_runs):
+    rows = [4, 1, 5, 0, 3, 2]
+    return StoredScores(
+        source="earlier.csv",
+        model=model_hash(control),
+        settings=settings_in_words(pipe),
+        cases=tuple(control_runs.cases[row] for row in rows),
+        scores={name: values[rows] for name, values in control_runs.scores.items()},
+    )
 
 
 def test_areas_are_those_of_a_separate_run(study, scores):
     for result in study.detectors:
         values = scores[result.detector.name]
-        ordinary = values[[5, 7, 8]]
+        ordinary = values[ORDINARY]
         assert list(result.auroc) == ["all", "template", "verbatim"]
-        assert result.auroc["all"] == auroc(values[[1, 3, 4]], ordinary)
-        assert result.auroc["template"] == auroc(values[[1, 4]], ordinary)
+        assert result.auroc["all"] == auroc(values[MEMORIZED], ordinary)
+        assert result.auroc["template"] == auroc(values[[1, 5]], ordinary)
         assert result.auroc["verbatim"] == auroc(values[[3]], ordinary)
 
 
 def test_thresholds_come_from_the_calibration_prompts_alone(study, scores):
     for result in study.detectors:
         name, values = result.detector.name, scores[result.detector.name]
-        assert result.threshold == float(values[[0, 2, 6]].max())
+        assert result.threshold == float(values[CALIBRATION].max())
         assert result.threshold_interval == study.calibration.intervals[name]
-        assert result.ordinary_range == ordinary_range(values[[0, 2, 6]])
-        assert result.f1 == f1_score(values[[1, 3, 4]], values[[5, 7, 8]], result.threshold)
+        assert result.ordinary_range == ordinary_range(values[CALIBRATION])
+        assert result.f1 == f1_score(values[MEMORIZED], values[ORDINARY], result.threshold)
         assert study.calibration.samples[name] == 3
 
 
 def test_flagged_are_counted_by_group_without_the_calibration(study, scores):
     rows = {
-        "template": [1, 4],
+        "template": [1, 5],
         "verbatim": [3],
-        "ordinary": [5, 7, 8],
+        "ordinary": ORDINARY,
         NOT_COPIED: [9],
         "seen_once": [10],
     }
@@ -119,7 +139,7 @@ def test_flagged_are_counted_by_group_without_the_calibration(study, scores):
         expected = {group: (int(above[r].sum()), len(r)) for group, r in rows.items()}
         assert result.flagged == expected
         assert study.flagged_by(result.detector.name, "memorized") == (
-            int(above[[1, 3, 4]].sum()),
+            int(above[MEMORIZED].sum()),
             3,
         )
     any_above = torch.stack(
@@ -128,40 +148,78 @@ def test_flagged_are_counted_by_group_without_the_calibration(study, scores):
     assert study.flagged == any_above.any(dim=0).tolist()
 
 
-def test_controls_are_the_same_prompts_elsewhere_run_or_stored(study, pipe, control, stored):
-    for name in ("NoiseMagnitude", "BrightEnding"):
-        memorized, ordinary = study.control_scores["random"][name]
-        rows = {(case.prompt, case.seed): row for row, case in enumerate(stored.cases)}
-        for found, role in ((memorized, "memorized"), (ordinary, "ordinary")):
-            wanted = [rows[CASES[row].prompt, CASES[row].seed] for row in rows_of(CASES, role)]
-            torch.testing.assert_close(found, stored.scores[name][wanted], rtol=1e-4, atol=1e-5)
-    again = run(pipe, {"earlier": stored, "random": control})
+def test_controls_are_the_same_prompts_elsewhere_run_or_stored(
+    study, pipe, control, control_runs, stored
+):
+    again = run(pipe, {"earlier": stored, "random": lambda: control})
+    assert list(again.control_scores) == ["earlier", "random"]
+    assert again.control_models == dict.fromkeys(("earlier", "random"), model_hash(control))
+    for of_control in (study.control_scores["random"], *again.control_scores.values()):
+        assert list(of_control) == ["NoiseMagnitude", "BrightEnding"]
+        for name, (memorized, ordinary) in of_control.items():
+            assert torch.equal(memorized, control_runs.scores[name][[0, 1, 3]])
+            assert torch.equal(ordinary, control_runs.scores[name][[2, 4, 5]])
     for before, result in zip(study.detectors, again.detectors, strict=True):
-        assert list(result.controls) == ["earlier", "random"]
-        assert result.controls["random"] == before.controls["random"]
-        assert result.controls["earlier"].value == result.controls["random"].value
-        own = study.runs.scores[result.detector.name][rows_of(CASES, "memorized")]
-        assert not torch.equal(study.control_scores["random"][result.detector.name][0], own)
+        values = control_runs.scores[result.detector.name]
+        expected = auroc(values[[0, 1, 3]], values[[2, 4, 5]])
+        assert before.controls == {"random": expected}
+        assert result.controls == {"earlier": expected, "random": expected}
     assert list(again.localisers[0].controls) == ["random"]  # no masks are stored
 
 
-def test_stored_scores_that_lack_a_case_are_refused_before_anything_is_made(pipe, stored):
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cases": ()}, r"earlier.csv without 6 of 6 prompts, first 'a fox'"),
+        ({"scores": {"Other": torch.zeros(6)}}, "by Other, expected at least one of NoiseMag"),
+        ({"settings": "steps=3"}, r"made with steps=3, expected steps=2 guidance_scale=7.5 height"),
+    ],
+)
+def test_stored_scores_that_are_no_control_are_refused_before_anything_is_made(
+    pipe, stored, change, sentence
+):
     calls = []
     handle = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
-    short = dataclasses.replace(stored, cases=stored.cases[:-1])
-    with pytest.raises(InputError, match=r"earlier.csv without 1 of 6 prompts, first 'a fox'"):
-        run(pipe, {"earlier": short})
+    with pytest.raises(InputError, match=sentence):
+        run(pipe, {"earlier": dataclasses.replace(stored, **change)})
+    with pytest.raises(InputError, match="of the model under test itself"):
+        run(pipe, {"earlier": dataclasses.replace(stored, model=model_hash(pipe))})
     handle.remove()
     assert calls == []
 
 
-def test_localisers_are_judged_where_the_true_mask_has_an_outside(study):
+def test_a_control_has_figures_for_the_detectors_that_it_shares(pipe, stored):
+    scores = {"NoiseMagnitude": stored.scores["NoiseMagnitude"]}
+    study = run(pipe, {"earlier": dataclasses.replace(stored, scores=scores)})
+    assert [list(result.controls) for result in study.detectors] == [["earlier"], []]
+
+
+def test_one_control_at_a_time_is_built_and_none_is_kept(pipe):
+    built, calls, alive_then, calls_then = [], [], [], []
+
+    def build():
+        alive_then.append([reference() for reference in built])
+        calls_then.append(len(calls))
+        control = with_random_denoiser(pipe)
+        built.append(weakref.ref(control.unet))
+        return control
+
+    handle = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    run(pipe, {"one": build, "two": build})
+    handle.remove()
+    assert alive_then == [[], [None]]
+    assert calls_then == [6, 6]  # three batches of the model's own
+    assert built[1]() is None
+
+
+def test_localisers_are_judged_where_the_true_mask_has_an_outside(study, control_runs):
     (found,) = study.localisers
     assert found.name == "BrightEnding"
-    truth = np.stack([REGION, ~REGION])
-    assert found.model == localisation(study.runs.masks["BrightEnding"][[1, 4]], truth)
-    assert found.controls["random"].samples == 2
-    assert found.controls["random"] != found.model
+    truth = np.stack([REGION, OTHER_REGION])
+    assert found.model == localisation(study.runs.masks["BrightEnding"][[1, 5]], truth)
+    there = localisation(control_runs.masks["BrightEnding"][[0, 3]], truth)
+    assert found.controls == {"random": there}
+    assert there != found.model
 
 
 def test_without_true_masks_no_localiser_is_judged(pipe):
@@ -172,18 +230,31 @@ def test_without_true_masks_no_localiser_is_judged(pipe):
     assert [result.controls for result in study.detectors] == [{}, {}]
 
 
-def test_calls_and_seconds_are_those_that_a_detector_needs(study):
-    first, whole = study.detectors
-    assert (first.calls, whole.calls) == (1, 2)
-    assert 0 < first.seconds < whole.seconds == study.runs.seconds
+class SlowMagnitude(NoiseMagnitude):
+    """Takes as long as no other part of a tiny model."""
+
+    def __call__(self, record):
+        time.sleep(1.0)
+        return super().__call__(record)
 
 
-def test_without_a_one_call_detector_no_run_is_stopped(pipe):
-    calls = []
-    handle = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
-    run(pipe, {}, detectors=DETECTORS[1:])
-    handle.remove()
-    assert len(calls) == 2 * math.ceil(len(CASES) / 4)
+def test_calls_and_seconds_are_those_that_a_detector_needs(pipe):
+    decoder = pipe.vae.decoder.register_forward_hook(lambda *_: time.sleep(1.0))
+    calls = pipe.unet.register_forward_pre_hook(lambda *_: time.sleep(0.1))
+    cases = CASES[:9]  # two whole batches, and one of a single case
+    study = run(
+        pipe,
+        {},
+        cases=cases,
+        detectors=(NoiseMagnitude(), NoiseMagnitude(calls="all"), SlowMagnitude()),
+    )
+    decoder.remove()
+    calls.remove()
+    first, whole, slow = study.detectors
+    assert [result.calls for result in study.detectors] == [1, 2, 1]
+    assert 0.1 / 4 < first.seconds < 0.2 / 4
+    assert 0.2 / 4 < whole.seconds < 1.0 / 4  # neither decoding nor the slow one is its own
+    assert 1.1 / 4 < slow.seconds < 1.5 / 4
 
 
 def test_the_true_positive_rate_takes_two_hundred_ordinary_prompts(pipe, study):
@@ -192,11 +263,13 @@ def test_the_true_positive_rate_takes_two_hundred_ordinary_prompts(pipe, study):
     big = run(pipe, {}, cases=CASES + many, detectors=DETECTORS[:1])
     values = big.runs.scores["NoiseMagnitude"]
     ordinary = values[rows_of(big.runs.cases, "ordinary")]
-    assert big.detectors[0].tpr == tpr_at_fpr(values[[1, 3, 4]], ordinary)
+    assert big.detectors[0].tpr == tpr_at_fpr(values[MEMORIZED], ordinary)
 
 
 def test_a_detector_that_cannot_read_the_model_is_left_out(pipe, control):
-    study = run(pipe, {"random": control}, detectors=(LayerEntropy(layer=99), NoiseMagnitude()))
+    study = run(
+        pipe, {"random": lambda: control}, detectors=(LayerEntropy(layer=99), NoiseMagnitude())
+    )
     assert [result.detector.name for result in study.detectors] == ["NoiseMagnitude"]
     assert list(study.runs.unreadable) == ["LayerEntropy(layer=99)"]
     assert list(study.calibration.thresholds) == ["NoiseMagnitude"]
@@ -204,7 +277,7 @@ def test_a_detector_that_cannot_read_the_model_is_left_out(pipe, control):
 
 def test_model_and_controls_are_kept_apart_in_the_store(pipe, control, study, tmp_path):
     for _ in range(2):
-        found = run(pipe, {"random": control}, store=tmp_path)
+        found = run(pipe, {"random": lambda: control}, store=tmp_path)
         assert [r.auroc for r in found.detectors] == [r.auroc for r in study.detectors]
         assert [r.controls for r in found.detectors] == [r.controls for r in study.detectors]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["control-0", "model"]

@@ -1,5 +1,7 @@
 """Every score of the detectors is in the traces of the same run, to the last bit."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -86,8 +88,12 @@ def test_runs_of_other_lengths_or_layers_do_not_join(traces):
     with pytest.raises(ValueError, match="got no traces to join, expected at least one"):
         Traces.concatenate([])
     other = trace(build_record((0.1, 0.3), calls=2))
-    with pytest.raises(ValueError, match="16 layers, 3 calls and 6 layers, 2 calls"):
+    with pytest.raises(ValueError, match="16 layers, 3 calls and of 6 layers, 2 calls"):
         Traces.concatenate([traces, other])
+    layers = (*traces.layers[:4], "mine", *traces.layers[5:])
+    renamed = dataclasses.replace(traces, layers=layers)
+    with pytest.raises(ValueError, match=f"layer 4 is {traces.layers[4]} and .* layer 4 is mine"):
+        Traces.concatenate([traces, traces, renamed])
 
 
 def test_a_record_without_a_field_is_refused(record):

@@ -1,6 +1,7 @@
 """The evaluation's page, from a real study of the testbed with few prompts and steps."""
 
 import dataclasses
+import math
 import re
 import subprocess
 import sys
@@ -19,11 +20,12 @@ from memattn.evaluation.roc import Auroc
 from memattn.evaluation.settings import RunSettings
 from memattn.evaluation.study import run_study
 from memattn.report import testbed_truth as sentences
+from memattn.report.areas import standing
 from memattn.report.evaluation import evaluation_page, render_evaluation, write_evaluation
 from memattn.report.gallery import _places, exhibits
 from memattn.report.plots import figures_of
 from memattn.report.plots.bright_ending import _means
-from memattn.report.plots.comparison import Comparison, layer_label, standing
+from memattn.report.plots.comparison import Comparison
 from memattn.report.plots.ladder import _ranks
 from memattn.report.plots.noise_magnitude import noise_magnitude
 from memattn.report.plots.roc_curves import roc_curves
@@ -62,7 +64,7 @@ def cases():
 def study():
     return run_study(
         testbed.load_pipeline(),
-        {"random weights": testbed.load_control()},
+        {"random weights": testbed.load_control},
         DETECTORS,
         cases(),
         RunSettings(steps=2),
@@ -147,6 +149,54 @@ def test_a_control_whose_interval_misses_one_half_is_marked(study, area, marked)
     text = text_of(changed(study, controls=controls))
     assert ("misses 0.5" in cells(text)["LayerEntropy"][5]) == marked
     assert ("misses 0.5 for LayerEntropy, " in text) == marked
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((1.5, 2.5), "1.5 to 2.5"),
+        ((1.5, math.inf), "1.5 and above"),
+        ((-math.inf, 2.5), "2.5 and below"),
+        ((-math.inf, math.inf), "no bounds"),
+    ],
+)
+def test_an_interval_of_a_threshold_may_have_no_ends(study, ends, text):
+    page = text_of(changed(study, threshold_interval=ends))
+    assert f'<small class="number">{text}</small>' in page
+
+
+@pytest.mark.parametrize(
+    ("area", "words"),
+    [
+        ((0.6, 0.4, 0.8), "Not told apart from chance, by the interval: LayerEntropy, 0.60"),
+        ((0.3, 0.2, 0.4), "The wrong way round, by the interval: LayerEntropy, 0.30"),
+    ],
+)
+def test_findings_say_no_more_than_the_interval(study, area, words):
+    alone = changed(study, auroc={"all": Auroc(*area, 6, 5)})
+    alone = dataclasses.replace(alone, detectors=alone.detectors[:1])
+    page = evaluation_page(alone, "the testbed", (), {}, ())
+    assert any(finding.startswith(words) for finding in page.findings)
+    assert page.lead.startswith("1 detector on 6 memorized and 5 ordinary prompts")
+
+
+def test_chance_of_both_figures_stands_beside_them(study):
+    found = dataclasses.replace(
+        study.localisers[0].model, chance_average_precision=0.123, chance_iou=0.456
+    )
+    one = (dataclasses.replace(study.localisers[0], model=found),)
+    row = text_of(dataclasses.replace(study, localisers=one)).split("<td>model</td>")[1]
+    shown = [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in row.split("</td>")[:4]]
+    assert shown[0].startswith(f"{found.average_precision.value:.2f} ")
+    assert shown[1] == "0.12"
+    assert shown[2].startswith(f"{found.iou.value:.2f} ")
+    assert shown[3] == "0.46"
+
+
+def test_what_scrolls_has_a_name(page):
+    regions = [found for _, found in Tags(page).found if found.get("tabindex") == "0"]
+    assert len(regions) == 3 + 7
+    assert all(found["role"] == "region" and found["aria-label"] for found in regions)
 
 
 def test_flagged_counts_of_every_group_are_there(study, page):
@@ -301,20 +351,13 @@ def test_no_example_is_shown_twice(count, places):
     assert [place for _, place in _places(count)] == places
 
 
-def test_layers_have_short_names():
-    tail = ".transformer_blocks.0.attn2"
-    assert layer_label(f"down_blocks.1.attentions.0{tail}") == "down 1.0"
-    assert layer_label(f"mid_block.attentions.0{tail}") == "mid"
-    assert layer_label("text.3") == "text.3"
-
-
 def test_the_testbeds_truth_has_its_own_figures():
     manifest = testbed.load_manifest()
     text = " ".join(sentences.testbed_truth(manifest))
     verbatim = manifest.select("verbatim")
     copied = sum(entry.is_memorized for entry in verbatim)
     assert f"{copied} of {len(verbatim)} verbatim" in text
-    assert f"{len(manifest.false_copies)} ordinary prompts" in text
+    assert f"one seed each: {len(manifest.false_copies)} of them" in text
 
 
 def test_matplotlib_waits_for_the_first_figure():
@@ -322,6 +365,11 @@ def test_matplotlib_waits_for_the_first_figure():
         "import sys, memattn, memattn.report, memattn.report.evaluation\n"
         "assert not any(name.startswith('matplotlib') for name in sys.modules)"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_scipys_statistics_wait_for_the_first_interval():
+    code = "import sys, memattn, memattn.report\nassert 'scipy.stats' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

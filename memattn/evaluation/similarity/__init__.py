@@ -9,7 +9,15 @@
 from memattn.evaluation.similarity.clip_score import ClipScore
 from memattn.evaluation.similarity.correlation import Correlation
 from memattn.evaluation.similarity.nearest import Measure, nearest
-from memattn.evaluation.similarity.sscd import Sscd
+from memattn.evaluation.similarity.sscd import Sscd, SscdFile
 from memattn.evaluation.similarity.structural import StructuralSimilarity
 
-__all__ = ["ClipScore", "Correlation", "Measure", "Sscd", "StructuralSimilarity", "nearest"]
+__all__ = [
+    "ClipScore",
+    "Correlation",
+    "Measure",
+    "Sscd",
+    "SscdFile",
+    "StructuralSimilarity",
+    "nearest",
+]

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from memattn.errors import InputError
@@ -19,15 +21,16 @@ class ClipScore:
     """Cosine between CLIP's embeddings of a picture and of its prompt.
 
     The plain cosine in -1..1, as papers on memorization report it. Hessel et al. define the score
-    as 2.5 times the cosine, at least 0; some report 100 times the cosine. A figure compares only
-    with figures of the same CLIP.
+    as 2.5 times the cosine, at least 0, and put "A photo depicts" before the caption; here the
+    prompt stands as the model got it. Some report 100 times the cosine. A figure compares only with
+    figures of the same CLIP.
 
     Args:
         folder: A folder with a CLIP model, its tokenizer and its image processor, as transformers
             saves them; nothing is downloaded.
 
     Raises:
-        InputError: If the folder is missing or holds no CLIP.
+        InputError: If the folder is missing, holds no CLIP, or lacks some of its weights.
 
     Source:
         Hessel et al. 2021, "CLIPScore: a reference-free evaluation metric for image captioning",
@@ -39,6 +42,8 @@ class ClipScore:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
 
+        if not folder.is_dir():
+            raise InputError(f"got {folder}, expected a folder with a CLIP model")
         local = {"local_files_only": True}
         try:
             config = AutoConfig.from_pretrained(folder, **local)
@@ -47,13 +52,23 @@ class ClipScore:
                     f"{folder} holds a model of type {config.model_type}, expected clip"
                 )
             with _without_progress_bars():
-                self._model = CLIPModel.from_pretrained(folder, dtype=torch.float32, **local).eval()
+                model, loading = CLIPModel.from_pretrained(
+                    folder, dtype=torch.float32, output_loading_info=True, **local
+                )
             self._tokenizer = AutoTokenizer.from_pretrained(folder, **local)
             # The other backend needs torchvision and resizes a little differently.
             self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"{folder} holds no CLIP that can be loaded: {reason}") from error
+        # transformers draws what it does not find at random, and says so in a warning at most.
+        absent = sorted(loading["missing_keys"])
+        if absent:
+            raise InputError(
+                f"{folder} lacks {len(absent)} of CLIP's weights, {absent[0]} the first of them, "
+                "expected all"
+            )
+        self._model = model.eval()
 
     def scores(
         self, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str]

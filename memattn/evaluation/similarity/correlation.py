@@ -42,8 +42,11 @@ def correlation(
 class Correlation:
     """Pearson's correlation, mean over colour channels, of pictures at 64x64 pixels.
 
-    1 is a copy up to brightness, contrast and tint; other pictures are near 0. On the testbed it is
-    exact: a copy is a picture whose `1 - correlation` is below a threshold in the manifest.
+    1 is a copy up to brightness, contrast and tint. Other pictures are not all near 0: what counts
+    is where light and dark lie, and a black disc and a black square on white reach 0.86. The
+    testbed decides by the same formula what a copy is, but against training pictures as its
+    autoencoder gives them back, for templates inside their fixed region alone, and by a threshold
+    on `1 - correlation` in its manifest; this measure takes whole pictures.
     """
 
     name: ClassVar[str] = "correlation"

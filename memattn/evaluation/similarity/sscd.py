@@ -4,8 +4,10 @@ import hashlib
 import io
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,29 +24,75 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB
 _BATCH = 16
 
 
+@dataclass(frozen=True, eq=False)
+class SscdFile:
+    """A checkpoint of SSCD, read but not run: what to check before `Sscd` loads it.
+
+    Attributes:
+        path: Where it was read.
+        content: Its bytes.
+    """
+
+    path: Path
+    content: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a checkpoint.
+
+        Args:
+            path: The TorchScript file.
+
+        Returns:
+            Its bytes, none of which was run.
+
+        Raises:
+            InputError: If the file cannot be read.
+        """
+        try:
+            return cls(path, path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes that `Sscd` loads."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def notice(self) -> str:
+        """What a user has to know before the file is loaded, in two sentences."""
+        return (
+            f"{self.path} has SHA-256 {self.sha256}: compare it with its publisher's. "
+            "A TorchScript file is a program that runs with your rights: load only files you trust."
+        )
+
+
 class Sscd:
     """Inner product of SSCD's descriptors of two pictures, 1 for the same picture.
 
     The published checkpoints are TorchScript files (`sscd_disc_mixup.torchscript.pt` and others); a
     file is read, never downloaded. **Loading one runs it**: a TorchScript file holds a program, not
     only weights, and what it does happens in this process with this user's rights. Load only files
-    you trust, and compare `sha256` with that of the file its publisher gives out.
+    you trust: show `SscdFile.notice` first, and compare its SHA-256 with the publisher's.
+
+        >>> file = SscdFile.read(path)
+        >>> print(file.notice)
+        >>> measure = Sscd(file)
 
     Pictures are resized to 320x320 whatever their aspect ratio and normalised with ImageNet's mean
-    and deviation: what SSCD's authors recommend. Papers on memorization differ (Wen et al. crop to
-    224 and normalise with 0.5; Chen et al. do not normalise), and so do the checkpoints they use:
-    their thresholds (0.5 for memorized, 0.7 for verbatim) carry over only roughly.
+    and deviation: one of the two preprocessings that SSCD's README recommends (the other resizes
+    the small edge to 288 and keeps the aspect ratio, so that pictures cannot share a batch). Papers
+    on memorization differ (Wen et al. crop to 224 and normalise with 0.5; AMG, CVPR 2024, does not
+    normalise), and so do the checkpoints they use: their thresholds (0.5 for memorized, 0.7 for
+    verbatim) carry over only roughly.
 
     Args:
-        file: The TorchScript file.
-
-    Attributes:
-        file: The TorchScript file.
-        sha256: Its SHA-256, of the very bytes that were loaded.
+        file: The checkpoint.
 
     Raises:
-        InputError: If the file is missing, is no TorchScript file, or does not turn pictures
-            [n, 3, 320, 320] into descriptors [n, width].
+        InputError: If it is no TorchScript file, or does not turn pictures [n, 3, 320, 320] into
+            descriptors [n, width].
 
     Source:
         Pizzi et al. 2022, "A self-supervised descriptor for image copy detection",
@@ -53,19 +101,11 @@ class Sscd:
 
     name: ClassVar[str] = "SSCD"
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self._module, self.sha256 = _load(file)
+    def __init__(self, file: SscdFile) -> None:
+        self._path = file.path
+        self._module = _load(file)
         grey = np.full((2, _SIZE, _SIZE, 3), 127, np.uint8)
         self._describe(grey)  # a file that does not fit is refused before pictures are sampled
-
-    @property
-    def notice(self) -> str:
-        """What a user of the file has to know, in two sentences."""
-        return (
-            f"{self.file} has SHA-256 {self.sha256}: compare it with its publisher's. "
-            "A TorchScript file is a program that runs with your rights: load only files you trust."
-        )
 
     def similarities(
         self, images: Sequence[NDArray[np.uint8]], references: Sequence[NDArray[np.uint8]]
@@ -98,38 +138,41 @@ class Sscd:
         try:
             found = self._module(pixels)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
             raise InputError(
-                f"{self.file} cannot read pictures {list(pixels.shape)}: {reason}"
+                f"{self._path} cannot read pictures {list(pixels.shape)}: {_reason(error)}"
             ) from error
         if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(pixels):
             got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise InputError(
-                f"{self.file} gives {got} for {len(pixels)} pictures, expected descriptors "
+                f"{self._path} gives {got} for {len(pixels)} pictures, expected descriptors "
                 f"[{len(pixels)}, width]"
             )
         if not found.isfinite().all():
-            raise InputError(f"{self.file} gives descriptors that are not finite")
+            raise InputError(f"{self._path} gives descriptors that are not finite")
         return F.normalize(found.double()).numpy()
 
 
-def _load(file: Path) -> tuple[torch.jit.ScriptModule, str]:
-    """The module in a TorchScript file, and the SHA-256 of the bytes it was made from."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+def _load(file: SscdFile) -> torch.jit.ScriptModule:
+    """The module in a TorchScript file."""
     with warnings.catch_warnings():
         # TorchScript is what SSCD is published in, whatever torch would rather have.
         warnings.filterwarnings("ignore", r"`torch\.jit\.load`", DeprecationWarning)
         try:
-            module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+            module: torch.jit.ScriptModule = torch.jit.load(
+                io.BytesIO(file.content), map_location="cpu"
+            )
         except RuntimeError as error:
             raise InputError(
-                f"{file} is no TorchScript file, expected one as SSCD publishes them "
-                "(.torchscript.pt)"
+                f"{file.path} cannot be loaded as a TorchScript file, expected one as SSCD "
+                f"publishes them (.torchscript.pt): {_reason(error)}"
             ) from error
-    return module.eval(), hashlib.sha256(content).hexdigest()
+    module.eval()
+    return module
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of an error of torch, which stands below its stack; its kind if it is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _channels(values: tuple[float, ...]) -> Tensor:

@@ -21,7 +21,8 @@ class StructuralSimilarity:
 
     1 is the same picture. Unlike correlation it compares place by place and counts brightness and
     contrast. Constants are the paper's: a Gaussian window of 11x11 pixels with sigma 1.5,
-    K1 = 0.01, K2 = 0.03.
+    K1 = 0.01, K2 = 0.03. scikit-image filters both pictures of every pair anew, which takes
+    nearly a millisecond each: 500 images against 1000 references take some minutes.
 
     Source:
         Wang et al. 2004, "Image quality assessment: from error visibility to structural

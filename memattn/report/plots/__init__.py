@@ -1,6 +1,14 @@
-"""The figures of the evaluation's page: one file each, one style for all, drawn when called."""
+"""The figures of the evaluation's page: one file each, one style for all, drawn when asked for."""
 
-from memattn.detectors import AttentionEntropy, BrightEnding, LayerEntropy, NoiseMagnitude
+from dataclasses import replace
+
+from memattn.detectors import (
+    AttentionEntropy,
+    BrightEnding,
+    Detector,
+    LayerEntropy,
+    NoiseMagnitude,
+)
 from memattn.evaluation.study import Study
 from memattn.report.plots.attention_entropy import attention_entropy
 from memattn.report.plots.bright_ending import bright_ending
@@ -22,7 +30,8 @@ def figures_of(study: Study) -> tuple[Plot, ...]:
 
     Returns:
         ROC curves, scores and, where there are any, the ladder; then one figure for each kind of
-        detector that was measured, if the study has traces.
+        detector that was measured, if the study has traces, which show `NoiseMagnitude` and
+        `BrightEnding` by their default settings: of another space or other layers is no figure.
     """
     figures = [roc_curves(study), score_distributions(study)]
     if has_ladder(study):
@@ -35,9 +44,14 @@ def figures_of(study: Study) -> tuple[Plot, ...]:
     entropies = [detector for detector in detectors if isinstance(detector, AttentionEntropy)]
     if entropies:
         figures.append(attention_entropy(study, entropies[0]))
-    if any(isinstance(detector, NoiseMagnitude) for detector in detectors):
+    if any(_is_traced(detector, NoiseMagnitude) for detector in detectors):
         figures.append(noise_magnitude(study))
-    bright = [detector.name for detector in detectors if isinstance(detector, BrightEnding)]
+    bright = [detector.name for detector in detectors if _is_traced(detector, BrightEnding)]
     if bright:
         figures.append(bright_ending(study, bright[0]))
     return tuple(figures)
+
+
+def _is_traced(detector: Detector, kind: type[NoiseMagnitude] | type[BrightEnding]) -> bool:
+    """Whether the traces show what this detector reads: all calls, by default settings."""
+    return isinstance(detector, kind) and replace(detector, calls="all") == kind(calls="all")

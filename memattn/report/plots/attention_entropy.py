@@ -7,19 +7,17 @@ from numpy.typing import NDArray
 
 from memattn.detectors import AttentionEntropy
 from memattn.evaluation.study import Study
+from memattn.report.areas import CHANCE, standing, with_interval
 from memattn.report.plots.comparison import (
     BAND_TEXT,
-    CHANCE,
     Comparison,
     draw_bands,
-    standing,
     traces_of,
     whole_numbers,
-    with_interval,
 )
 from memattn.report.plots.dots import draw_dots
 from memattn.report.plots.score_distributions import spread
-from memattn.report.plots.style import LINE, MEMORIZED, ORDINARY, Plot, draw
+from memattn.report.plots.style import LINE, MEMORIZED, ORDINARY, Plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +44,8 @@ def attention_entropy(study: Study, detector: AttentionEntropy) -> Plot:
             draw_bands(axes, values, rows)
             axes.axvspan(late, traces.calls - 0.5, color=LINE, alpha=0.6, linewidth=0)
             axes.set_title(title)
-        first.legend(loc="best")
+        # Inside a panel it would lie on the bands or on the strip.
+        figure.legend(*first.get_legend_handles_labels(), loc="outside upper right", ncols=2)
         third.axvline(CHANCE, color=ORDINARY, linewidth=0.8, linestyle=":")
         for height, area in enumerate(reversed(parts.values())):
             third.plot([area.low, area.high], [height] * 2, color=MEMORIZED, linewidth=1.6)
@@ -79,7 +78,7 @@ def attention_entropy(study: Study, detector: AttentionEntropy) -> Plot:
         f"{with_interval(late_change)}; added up they reach {with_interval(score)}. "
         + _length_sentence(lengths[rows.ordinary], scores[rows.ordinary])
     )
-    return Plot("attention-entropy", title, caption, draw("attention-entropy", title, 330.0, paint))
+    return Plot("attention-entropy", title, caption, 350.0, paint)
 
 
 def _medians_by_length(
@@ -96,6 +95,8 @@ def _length_sentence(lengths: NDArray[np.int64], scores: NDArray[np.float64]) ->
     medians = _medians_by_length(lengths, scores)
     if len(medians) == 1:
         return f"All ordinary prompts have {medians[0][0]} tokens."
+    if np.ptp(scores) == 0:
+        return f"All ordinary prompts have the score {scores[0]:.2f}, whatever their length."
     correlation = float(np.corrcoef(lengths, scores)[0, 1])
     (shortest, low), (longest, high) = medians[0], medians[-1]
     return (

@@ -10,17 +10,17 @@ from torch.nn import functional as F
 
 from memattn.evaluation.cases import localisable
 from memattn.evaluation.study import Study
+from memattn.report.areas import standing, with_interval
 from memattn.report.plots.comparison import (
     BAND_TEXT,
     Comparison,
     draw_areas,
     draw_bands,
-    standing,
+    furthest_call,
     traces_of,
-    with_interval,
 )
 from memattn.report.plots.dots import draw_dots
-from memattn.report.plots.style import MEMORIZED, SOFT, Plot, draw
+from memattn.report.plots.style import MEMORIZED, SOFT, Plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,12 +51,10 @@ def bright_ending(study: Study, name: str) -> Plot:
             axes.set_ylabel("inside")
 
     title = "BrightEnding: call by call, and its mask"
-    best = int(areas.argmax())
     whole = rows.auroc(traces.local_gap.mean(0))
     caption = (
         f"{BAND_TEXT}. LD of memorized prompts, averaged over the run, is {standing(whole)} that "
-        f"of ordinary ones, AUROC {with_interval(whole)}; of the single calls, {best} tells most "
-        f"({areas[best]:.2f})."
+        f"of ordinary ones, AUROC {with_interval(whole)}.{furthest_call(areas)}"
     )
     if len(pairs):
         brighter = int((pairs[:, 0] > pairs[:, 1]).sum())
@@ -66,7 +64,7 @@ def bright_ending(study: Study, name: str) -> Plot:
             f"picture, {brighter} have the brighter mask inside it (above the dotted line); inside "
             f"it is {ratio:.2f} times as bright in the median."
         )
-    return Plot("bright-ending", title, caption, draw("bright-ending", title, 200.0, paint))
+    return Plot("bright-ending", title, caption, 200.0, paint)
 
 
 def _inside_and_outside(study: Study, name: str) -> NDArray[np.float64]:

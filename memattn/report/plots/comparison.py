@@ -1,6 +1,7 @@
 """What the figures compare: memorized against ordinary cases, call by call."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,15 @@ from memattn.evaluation.cases import rows_of
 from memattn.evaluation.roc import Auroc, auroc
 from memattn.evaluation.study import Study
 from memattn.evaluation.traces import Traces
+from memattn.report.areas import CHANCE
 from memattn.report.plots.style import MEMORIZED, ORDINARY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CHANCE = 0.5
 BAND = (10.0, 90.0)  # percentiles
-BAND_TEXT = "Lines are medians, bands hold the middle 80 % of the prompts"
+BAND_SHARE = f"the middle {BAND[1] - BAND[0]:.0f} % of the prompts"
+BAND_TEXT = f"Lines are medians, bands hold {BAND_SHARE}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Comparison:
 
     def medians(self, values: Tensor) -> tuple[float, float]:
         """Median of the memorized and of the ordinary values [B]."""
-        return float(values[self.memorized].median()), float(values[self.ordinary].median())
+        memorized, ordinary = values[self.memorized].numpy(), values[self.ordinary].numpy()
+        return float(np.median(memorized)), float(np.median(ordinary))
 
 
 def traces_of(study: Study) -> Traces:
@@ -88,21 +91,39 @@ def whole_numbers(axes: "Axes") -> None:
     axes.locator_params(axis="x", integer=True)
 
 
-def standing(area: Auroc) -> str:
-    """Whether memorized cases stand higher, lower, or the interval leaves it open."""
-    if area.low > CHANCE:
-        return "higher than"
-    return "lower than" if area.high < CHANCE else "not told apart from"
+def furthest_call(areas: NDArray[np.float64]) -> str:
+    """Which call's AUROC [S] is furthest from chance; empty where there is only one call."""
+    if len(areas) == 1:
+        return ""
+    call = int(np.abs(areas - CHANCE).argmax())
+    return f" Of the single calls, {call} has the AUROC furthest from 0.5 ({areas[call]:.2f})."
 
 
-def with_interval(area: Auroc) -> str:
-    """An area with its interval, for a sentence."""
-    return f"{area.value:.2f} ({area.low:.2f} to {area.high:.2f})"
+def layer_labels(names: Sequence[str]) -> list[str]:
+    """Short names of cross-attention layers.
+
+    Args:
+        names: The layers' full names.
+
+    Returns:
+        "down 1.1" for down_blocks.1.attentions.1, with the transformer block's number behind it
+        where an attention has several: "down 1.1.0".
+    """
+    short = [_short_label(name) for name in names]
+    return [
+        label if short.count(label) == 1 else f"{label}.{_block(name)}"
+        for label, name in zip(short, names, strict=True)
+    ]
 
 
-def layer_label(name: str) -> str:
-    """A short name of a cross-attention layer: down 1.1 for down_blocks.1.attentions.1."""
+def _short_label(name: str) -> str:
     found = re.match(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)", name)
     if found:
         return f"{found[1]} {found[2]}.{found[3]}"
     return "mid" if name.startswith("mid_block") else name
+
+
+def _block(name: str) -> str:
+    """The number of a layer's transformer block; its whole name if that has none."""
+    found = re.search(r"\.transformer_blocks\.(\d+)\.", name)
+    return found[1] if found else name

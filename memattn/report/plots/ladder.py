@@ -15,7 +15,6 @@ from memattn.report.plots.style import (
     ORDINARY,
     QUIET,
     Plot,
-    draw,
     panel_rows,
     panels,
 )
@@ -30,14 +29,14 @@ _WIDTH = 0.36  # of the distance of two rungs
 
 def has_ladder(study: Study) -> bool:
     """Whether some cases were shown more often than others by design."""
-    return any(case.group == _LADDER and case.showings is not None for case in study.runs.cases)
+    return bool(_rungs(study))
 
 
 def ladder(study: Study) -> Plot:
     """The figure of scores and copies by number of showings."""
     cases = study.runs.cases
-    on_ladder = [row for row, case in enumerate(cases) if case.group == _LADDER and case.showings]
-    showings = np.array([cases[row].showings for row in on_ladder])
+    rung_of = _rungs(study)
+    on_ladder, showings = list(rung_of), np.array(list(rung_of.values()))
     copied = np.array([cases[row].role == "memorized" for row in on_ladder])
     rungs = sorted(set(showings.tolist()))
     ordinary = Comparison.of(study).ordinary
@@ -84,13 +83,22 @@ def ladder(study: Study) -> Plot:
     caption = (
         "Left: how many prompts of each rung are verified copies. Then, per detector: the share "
         "of ordinary prompts that score below each prompt, red if it is a verified copy, with the "
-        "median as a line; a prompt that was not noticed would stand around 50 %. From "
+        "median as a line; the median of prompts that were not noticed would be around 50 %. From "
         f"{rungs[0]} to {rungs[-1]} showings copies go from {100 * shares[0]:.0f} to "
         f"{100 * shares[-1]:.0f} % of the prompts, and the median goes, "
         f"for {'; for '.join(climbs)}."
     )
     height = 178.0 * panel_rows(1 + len(ranks))
-    return Plot("ladder", title, caption, draw("ladder", title, height, paint))
+    return Plot("ladder", title, caption, height, paint)
+
+
+def _rungs(study: Study) -> dict[int, int]:
+    """Row to number of showings, for the cases on the ladder."""
+    return {
+        row: case.showings
+        for row, case in enumerate(study.runs.cases)
+        if case.group == _LADDER and case.showings is not None
+    }
 
 
 def _ranks(

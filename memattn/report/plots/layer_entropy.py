@@ -6,15 +6,16 @@ import numpy as np
 
 from memattn.detectors import LayerEntropy
 from memattn.evaluation.study import Study
+from memattn.report.areas import CHANCE
 from memattn.report.plots.comparison import (
     BAND,
-    CHANCE,
+    BAND_SHARE,
     Comparison,
-    layer_label,
+    layer_labels,
     traces_of,
     whole_numbers,
 )
-from memattn.report.plots.style import INK, MEMORIZED, ORDINARY, PAPER, Plot, draw
+from memattn.report.plots.style import INK, MEMORIZED, ORDINARY, PAPER, Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,8 @@ def layer_entropy(study: Study) -> Plot:
     places = _places(study)
     call, layer = divmod(int(np.abs(areas - CHANCE).argmax()), len(traces.layers))
     begin = traces.begin_share[0]  # [N, B]
-    labels = [f"{index}  {layer_label(name)}" for index, name in enumerate(traces.layers)]
+    names = layer_labels(traces.layers)
+    labels = [f"{index}  {name}" for index, name in enumerate(names)]
 
     def paint_areas(axes: "Axes") -> None:
         image = axes.imshow(
@@ -86,14 +88,14 @@ def layer_entropy(study: Study) -> Plot:
         f"the higher entropy ({100 * (areas > CHANCE).mean():.0f} % of the places), blue where "
         f"they have the lower one. Circles: where the detector reads ({read}). Diamond: the place "
         f"furthest from 0.5, {areas[call, layer]:.2f} at layer {layer} "
-        f"({layer_label(traces.layers[layer])}), call {call}; it was looked for on these prompts, "
-        "so others would show less. Right: medians and the middle 80 % of the prompts at the first "
+        f"({names[layer]}), call {call}; it was looked for on these prompts, "
+        f"so others may show less. Right: medians and {BAND_SHARE} at the first "
         f"call. The begin token's share differs most at layer {widest}, "
         f"{100 * medians[widest][0]:.1f} % for memorized and {100 * medians[widest][1]:.1f} % for "
         f"ordinary prompts; memorized ones give it less at {less} of {len(labels)} layers."
     )
     height = 70.0 + 15.0 * len(labels)
-    return Plot("layer-entropy", title, caption, draw("layer-entropy", title, height, paint))
+    return Plot("layer-entropy", title, caption, height, paint)
 
 
 def _places(study: Study) -> list[tuple[int, int]]:

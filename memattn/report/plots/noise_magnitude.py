@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 from memattn.evaluation.study import Study
+from memattn.report.areas import standing, with_interval
 from memattn.report.plots.comparison import (
     BAND_TEXT,
     Comparison,
     draw_areas,
     draw_bands,
-    standing,
+    furthest_call,
     traces_of,
-    with_interval,
 )
-from memattn.report.plots.style import Plot, draw
+from memattn.report.plots.style import Plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,12 +33,10 @@ def noise_magnitude(study: Study) -> Plot:
         right.set_title("AUROC of each call's gap")
 
     title = "NoiseMagnitude: call by call"
-    best, worst = int(areas.argmax()), int(areas.argmin())
     first, whole = rows.auroc(traces.gap[0]), rows.auroc(traces.gap.mean(0))
     caption = (
         f"{BAND_TEXT}. At the first call the gap of memorized prompts is {standing(first)} that of "
         f"ordinary ones, AUROC {with_interval(first)}; averaged over all calls it is "
-        f"{standing(whole)} theirs, {with_interval(whole)}. Of the single calls, {best} tells most "
-        f"({areas[best]:.2f}) and {worst} least ({areas[worst]:.2f})."
+        f"{standing(whole)} theirs, {with_interval(whole)}.{furthest_call(areas)}"
     )
-    return Plot("noise-magnitude", title, caption, draw("noise-magnitude", title, 210.0, paint))
+    return Plot("noise-magnitude", title, caption, 210.0, paint)

@@ -15,7 +15,6 @@ from memattn.report.plots.style import (
     ORDINARY,
     QUIET,
     Plot,
-    draw,
     panel_rows,
     panels,
 )
@@ -88,8 +87,8 @@ def score_distributions(study: Study) -> Plot:
         if flagged
     ]
     caption = (
-        "A dot is a prompt: red if it is memorized, blue if ordinary, grey if it was shown and is "
-        "not memorized. The upright line is the threshold from the calibration prompts, which are "
+        "A dot is a prompt: red if it is memorized, blue if ordinary, grey if it belongs to "
+        "neither. The upright line is the threshold from the calibration prompts, which are "
         "not drawn; the grey strip is its 95 % interval. More to the right means more likely "
         "memorized."
     )
@@ -101,4 +100,4 @@ def score_distributions(study: Study) -> Plot:
     if once:
         caption += f" Flagged, though seen only once: {', '.join(once)}."
     height = panel_rows(len(study.detectors)) * (50.0 + 26.0 * len(groups))
-    return Plot("scores", title, caption, draw("scores", title, height, paint))
+    return Plot("scores", title, caption, height, paint)

@@ -6,6 +6,7 @@ matplotlib is imported when a figure is drawn, and never pyplot: nothing is kept
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ _RC: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plot:
     """One figure of the page.
 
@@ -79,13 +80,20 @@ class Plot:
         name: Its file's name without the ending.
         title: What it shows, as a heading.
         caption: What is seen, in sentences.
-        svg: The drawing as an `<svg>` element in the page's colours.
+        height: Height in points.
+        paint: Draws on an empty figure.
     """
 
     name: str
     title: str
     caption: str
-    svg: str
+    height: float
+    paint: Callable[["Figure"], None]
+
+    @cached_property
+    def svg(self) -> str:
+        """The drawing as an `<svg>` element in the page's colours, the same text every time."""
+        return _cut(_draw(self.height, self.paint), self.name, self.title)
 
     @property
     def file(self) -> str:
@@ -106,33 +114,29 @@ class Plot:
         return f"{self.svg[:end]}\n<title>{escape(self.title)}</title>\n{style}{self.svg[end:]}"
 
 
-def draw(name: str, title: str, height: float, paint: Callable[["Figure"], None]) -> str:
-    """Draw a figure and cut matplotlib's SVG down to one element that belongs into the page.
-
-    Args:
-        name: Name of the figure; its ids begin with it, so that two figures share none.
-        title: What a screen reader says instead.
-        height: Height in points.
-        paint: Draws on an empty figure.
-
-    Returns:
-        An `<svg>` element; the same drawing gives the same text.
-    """
+def _draw(height: float, paint: Callable[["Figure"], None]) -> str:
+    """Matplotlib's SVG of a figure of so many points height, whatever the user's matplotlibrc."""
     import matplotlib
     from matplotlib.figure import Figure
 
     text = StringIO()
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
         figure = Figure(
             figsize=(WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained"
         )
         paint(figure)
         figure.savefig(text, format="svg", metadata={"Date": None})
-    return _cut(text.getvalue(), name, title)
+    return text.getvalue()
 
 
 def _cut(svg: str, name: str, title: str) -> str:
-    """One `<svg>` element without prolog, metadata and style sheet, in the page's colours."""
+    """One `<svg>` element without prolog, metadata and style sheet, in the page's colours.
+
+    Its ids begin with the figure's name, so that two figures share none; a screen reader says the
+    title.
+    """
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     size = re.search(r'viewBox="([^"]+)"', svg)
     assert size is not None

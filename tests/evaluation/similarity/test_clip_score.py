@@ -1,9 +1,11 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from numpy.random import default_rng
+from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -119,8 +121,48 @@ def test_other_numbers_of_images_and_prompts_are_refused(clip, images, prompts):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="none holds no CLIP that can be loaded"):
+    with pytest.raises(InputError, match=r"got .*none, expected a folder with a CLIP model"):
         ClipScore(tmp_path / "none")
+
+
+def with_weights(clip, folder, change):
+    """A copy of the CLIP's folder whose weights were changed."""
+    shutil.copytree(clip[0], folder, dirs_exist_ok=True)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_missing_weights_are_refused_and_not_drawn_at_random(clip, tmp_path):
+    folder = with_weights(clip, tmp_path, lambda weights: weights.pop("visual_projection.weight"))
+    with pytest.raises(InputError, match=r"lacks 1 of CLIP's weights, visual_projection\.weight"):
+        ClipScore(folder)
+
+
+def test_weights_of_other_sizes_are_refused(clip, tmp_path):
+    def widen(weights):
+        weights["visual_projection.weight"] = torch.zeros(13, 16)
+
+    with pytest.raises(InputError, match="holds no CLIP that can be loaded"):
+        ClipScore(with_weights(clip, tmp_path, widen))
+
+
+def test_damaged_weights_are_refused(clip, tmp_path):
+    shutil.copytree(clip[0], tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"holds no CLIP that can be loaded: .+"):
+        ClipScore(tmp_path)
+
+
+def test_an_error_without_a_message_is_named(clip, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(CLIPModel, "from_pretrained", fail)
+    with pytest.raises(InputError, match=r"can be loaded: OSError$"):
+        ClipScore(clip[0])
 
 
 def test_another_model_is_refused(clip, tmp_path):

@@ -10,7 +10,7 @@ from numpy.random import default_rng
 from torch import Tensor, nn
 
 from memattn.errors import InputError
-from memattn.evaluation.similarity import Sscd, nearest, sscd
+from memattn.evaluation.similarity import Sscd, SscdFile, nearest, sscd
 
 WIDTH = 512
 
@@ -77,10 +77,19 @@ def pictures(count, height=40, width=50):
 
 def test_the_checksum_is_the_files(published):
     file, _ = published
-    measure = Sscd(file)
-    assert measure.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert measure.sha256 in measure.notice
-    assert "runs with your rights" in measure.notice
+    read = SscdFile.read(file)
+    assert read.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert read.sha256 in read.notice
+    assert "runs with your rights" in read.notice
+
+
+def test_reading_a_file_runs_nothing_and_loading_takes_the_bytes_that_were_read(tmp_path):
+    file = tmp_path / "changing.pt"
+    file.write_bytes(b"no archive")
+    read = SscdFile.read(file)
+    save(Descriptor(), file)
+    with pytest.raises(InputError, match="cannot be loaded as a TorchScript file"):
+        Sscd(read)
 
 
 def test_pictures_are_read_as_the_authors_recommend(published):
@@ -91,13 +100,13 @@ def test_pictures_are_read_as_the_authors_recommend(published):
     pixels = torch.tensor(normal, dtype=torch.float32)[None, :, None, None].expand(1, 3, 320, 320)
     with torch.no_grad():
         wanted = module(pixels)[0].double()
-    found = Sscd(file).descriptors([np.broadcast_to(colour, (40, 50, 3))])
+    found = Sscd(SscdFile.read(file)).descriptors([np.broadcast_to(colour, (40, 50, 3))])
     np.testing.assert_allclose(found[0], wanted / wanted.norm(), atol=1e-6)
 
 
 def test_similarity_is_the_inner_product_of_unit_descriptors(published, monkeypatch):
     monkeypatch.setattr(sscd, "_BATCH", 2)  # three pictures fill no number of batches
-    measure = Sscd(published[0])
+    measure = Sscd(SscdFile.read(published[0]))
     images = pictures(3)
     descriptors = measure.descriptors(images)
     assert descriptors.shape == (3, WIDTH)
@@ -111,17 +120,17 @@ def test_similarity_is_the_inner_product_of_unit_descriptors(published, monkeypa
 
 def test_no_pictures_are_refused(published):
     with pytest.raises(ValueError, match="got no images, expected at least one"):
-        Sscd(published[0]).similarities([], pictures(1))
+        Sscd(SscdFile.read(published[0])).similarities([], pictures(1))
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.pt cannot be read: No such file"):
-        Sscd(tmp_path / "none.pt")
+        SscdFile.read(tmp_path / "none.pt")
 
 
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        Sscd(tmp_path)
+        SscdFile.read(tmp_path)
 
 
 def weights():
@@ -142,8 +151,8 @@ def archive():
 def test_another_file_is_refused(tmp_path, content):
     file = tmp_path / "other.pt"
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"other\.pt is no TorchScript file, expected one as SSCD"):
-        Sscd(file)
+    with pytest.raises(InputError, match=r"other\.pt cannot be loaded as .*publishes.*: .+"):
+        Sscd(SscdFile.read(file))
 
 
 @pytest.mark.parametrize(
@@ -160,4 +169,4 @@ def test_another_file_is_refused(tmp_path, content):
 def test_a_module_that_gives_no_descriptors_is_refused_when_it_is_loaded(tmp_path, module, message):
     file = save(module, tmp_path / "other.pt")
     with pytest.raises(InputError, match=message):
-        Sscd(file)
+        Sscd(SscdFile.read(file))

@@ -1,0 +1,43 @@
+import resource
+
+import pytest
+import torch
+
+from memattn.errors import InputError
+from memattn.evaluation.store import Batch, Store
+
+BATCH = Batch(
+    scores={"NoiseMagnitude": torch.rand(2)},
+    unreadable={},
+    masks={},
+    images=torch.zeros(2, 64, 64, 3, dtype=torch.uint8),
+    traces=None,
+    attention=None,
+    calls=2,
+)
+
+
+@pytest.fixture
+def room_for_a_thousand_bytes():
+    """Files of this process may be no longer: the system answers as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_batch_without_room_is_named_in_one_sentence(tmp_path, room_for_a_thousand_bytes):
+    folder = tmp_path / "unfinished"
+    with pytest.raises(InputError) as error:
+        Store(folder, {}).write(0, BATCH)
+    assert str(error.value) == (
+        f"cannot keep unfinished work in {folder}: File too large; the same command goes on after "
+        "the last batch there once it can be written."
+    )
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=f"cannot keep unfinished work in {tmp_path}/file/model"):
+        Store(tmp_path / "file" / "model", {}).write(0, BATCH)
