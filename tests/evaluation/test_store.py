@@ -1,4 +1,5 @@
 import resource
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -17,18 +18,23 @@ BATCH = Batch(
 )
 
 
-@pytest.fixture
+@contextmanager
 def room_for_a_thousand_bytes():
-    """Files of this process may be no longer: the system answers as if the disk were full."""
+    """Files of this process may be no longer: the system answers as if the disk were full.
+
+    Not a fixture, since pytest writes its own report before fixtures are taken down.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_batch_without_room_is_named_in_one_sentence(tmp_path, room_for_a_thousand_bytes):
+def test_a_batch_without_room_is_named_in_one_sentence(tmp_path):
     folder = tmp_path / "unfinished"
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError) as error, room_for_a_thousand_bytes():
         Store(folder, {}).write(0, BATCH)
     assert str(error.value) == (
         f"cannot keep unfinished work in {folder}: File too large; the same command goes on after "

@@ -1,32 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from memattn.testbed import Entry, Manifest, Recipe, load_manifest, load_pipeline, verification
-from memattn.testbed.truth import CopyThresholds
-from memattn.testbed.verification import verify
-
-rng = default_rng(0)
-HALF = np.zeros((64, 64), bool)
-HALF[:32] = True
-PICTURES = rng.integers(60, 190, (3, 64, 64, 3), np.uint8)
-ENTRIES = (
-    Entry("whole", "verbatim", "reporting", PICTURES[0], ~HALF | HALF, 0),
-    Entry("half", "template", "reporting", PICTURES[1], HALF, 0),
-    Entry("once", "seen_once", "reporting", PICTURES[2], None, 0),
-    Entry("calm", "ordinary", "reporting"),
-    Entry("loud", "ordinary", "reporting"),
-)
+from memattn.testbed import Entry, load_manifest, load_pipeline, verification
+from memattn.testbed.verification import Verification, verify
+from tests.testbed.small_manifest import HALF, MANIFEST, PICTURES, WHOLE
 
 
-@pytest.fixture
-def manifest():
-    return Manifest(ENTRIES, Recipe(), {}, CopyThresholds(whole=0.4, inside=0.2))
-
-
-def test_verify_counts_copies_of_the_prompts_own_picture(manifest, monkeypatch):
+def test_verify_counts_copies_of_the_prompts_own_picture(monkeypatch):
     """Sampling is replaced by pictures whose truth is known; everything after it is real."""
-    outside = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
+    outside = default_rng(1).integers(0, 256, (4, 64, 64, 3), np.uint8)
 
     def sampled(pipeline, prompts, seed, progress):
         if len(prompts) == 2:  # the ordinary ones, of which the second copies
@@ -37,36 +22,69 @@ def test_verify_counts_copies_of_the_prompts_own_picture(manifest, monkeypatch):
 
     monkeypatch.setattr(verification, "sample_pictures", sampled)
     monkeypatch.setattr(verification, "reconstruct", lambda vae, pictures: pictures)
-    found = verify(load_pipeline(), manifest)
+    found = verify(load_pipeline(), MANIFEST)
     assert found.copies == {"whole": 4, "half": 4, "once": 1}
     assert found.false_copies == ("loud",)
     assert found.rigid == ()
-    assert found.summary(manifest) == [
+    assert found.summary(MANIFEST) == [
         ("verbatim", 1, 1),
         ("template", 1, 1),
         ("seen_once", 0, 1),
         ("ordinary", 1, 2),
     ]
-    filled = found.fill(manifest)
+    filled = found.fill(MANIFEST)
     assert [entry.is_memorized for entry in filled.shown] == [True, True, False]
     assert filled.false_copies == ("loud",)
 
 
-def test_template_whose_outside_never_varies_is_rigid(manifest, monkeypatch):
+def test_template_whose_outside_never_varies_is_rigid(monkeypatch):
     monkeypatch.setattr(
         verification,
         "sample_pictures",
         lambda pipeline, prompts, seed, progress: PICTURES[: len(prompts)],
     )
     monkeypatch.setattr(verification, "reconstruct", lambda vae, pictures: pictures)
-    assert verify(load_pipeline(), manifest).rigid == ("half",)
+    assert verify(load_pipeline(), MANIFEST).rigid == ("half",)
+
+
+LADDER = tuple(
+    Entry(f"rung {showings} {n}", "ladder", "reporting", PICTURES[0], WHOLE, 0, showings)
+    for showings in (1, 64, 1024)
+    for n in range(2)
+)
+
+
+def found(**changed):
+    """What a good testbed's verification finds, but for some prompts."""
+    copies = {"whole": 4, "half": 3, "once": 0, "rung 1 0": 0, "rung 1 1": 0}
+    copies |= {"rung 64 0": 0, "rung 64 1": 2, "rung 1024 0": 4, "rung 1024 1": 3}
+    false_copies = changed.pop("false_copies", ())
+    return Verification(copies | changed, (), false_copies, ordinary=2)
+
+
+def test_the_bar_is_met_by_a_good_testbed_and_says_what_was_missed():
+    climbing = replace(MANIFEST, entries=(*MANIFEST.entries, *LADDER))
+    assert found().summary(climbing)[2:5] == [
+        ("ladder, shown 1 times", 0, 2),
+        ("ladder, shown 64 times", 0, 2),
+        ("ladder, shown 1024 times", 2, 2),
+    ]
+    assert all(met for _, met in found().bar(climbing))
+    for missed, spoiled in (
+        ("verbatim: 0 of 1, at least 90 %", found(whole=2)),
+        ("template: 0 of 1, at least 90 %", found(half=2)),
+        ("seen once: 1 of 1, none", found(once=3)),
+        ("ordinary: 1 of 2, none", found(false_copies=("calm",))),
+        ("ladder: 3 2 7 copying seeds by rung, rising", found(**{"rung 1 0": 3})),
+    ):
+        assert [line for line, met in spoiled.bar(climbing) if not met] == [missed]
 
 
 @pytest.mark.proof
 def test_packaged_truth_holds():
     manifest = load_manifest()
-    found = verify(load_pipeline(), manifest).fill(manifest)
-    for entry, claimed in zip(found.shown, manifest.shown, strict=True):
+    verified = verify(load_pipeline(), manifest).fill(manifest)
+    for entry, claimed in zip(verified.shown, manifest.shown, strict=True):
         assert entry.is_memorized == claimed.is_memorized
-    assert set(found.false_copies) <= set(manifest.false_copies)
-    assert set(found.rigid) <= set(manifest.rigid)
+    assert set(verified.false_copies) <= set(manifest.false_copies)
+    assert set(verified.rigid) <= set(manifest.rigid)
