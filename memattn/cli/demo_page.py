@@ -16,12 +16,11 @@ from memattn.evaluation.cases import rows_of
 from memattn.evaluation.roc import Auroc
 from memattn.evaluation.study import ALL, DetectorResult, Study
 from memattn.report import DetectorRow, Group, Interval, ReportPage, SampleCard
+from memattn.report.areas import CHANCE, misses_chance
 
 if TYPE_CHECKING:
     from memattn.testbed import Manifest
     from memattn.testbed.groups import Group as TestbedGroup
-
-_CHANCE = 0.5
 
 
 def meanings(manifest: "Manifest") -> "dict[TestbedGroup, str]":
@@ -104,12 +103,12 @@ def findings(study: Study, cards: Sequence[SampleCard]) -> tuple[str, ...]:
         f"count as memorized here; {copies} of these {memorized} gave a copy of their own "
         "picture with this run's seed.",
     ]
-    weak = [r.detector.name for r in study.detectors if _contains_chance(r.auroc[ALL])]
+    weak = [r.detector.name for r in study.detectors if not misses_chance(r.auroc[ALL])]
     if weak:
         sentences.append(
             f"No better than chance on this model, by its interval: {', '.join(weak)}."
         )
-    backward = [r.detector.name for r in study.detectors if r.auroc[ALL].high < _CHANCE]
+    backward = [r.detector.name for r in study.detectors if r.auroc[ALL].high < CHANCE]
     if backward:
         sentences.append(
             f"Ranks the wrong way round on this model, by its interval: {', '.join(backward)}."
@@ -119,7 +118,7 @@ def findings(study: Study, cards: Sequence[SampleCard]) -> tuple[str, ...]:
     off = [
         result.detector.name
         for result in study.detectors
-        if not _contains_chance(result.controls[RANDOM_WEIGHTS])
+        if misses_chance(result.controls[RANDOM_WEIGHTS])
     ]
     sentences.append(
         f"On the control the interval of {', '.join(off)} misses 0.5: part of that figure may "
@@ -199,8 +198,3 @@ def _row(study: Study, result: DetectorResult) -> DetectorRow:
 def _interval(area: Auroc) -> Interval:
     """An area as the report takes it."""
     return Interval(area.value, area.low, area.high)
-
-
-def _contains_chance(area: Auroc) -> bool:
-    """Whether guessing lies inside the interval."""
-    return area.low <= _CHANCE <= area.high
