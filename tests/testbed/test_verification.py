@@ -80,6 +80,18 @@ def test_the_bar_is_met_by_a_good_testbed_and_says_what_was_missed():
         assert [line for line, met in spoiled.bar(climbing) if not met] == [missed]
 
 
+def test_the_packaged_manifest_says_that_the_bar_is_met_but_for_one_ordinary_prompt():
+    manifest = load_manifest()
+    claimed = Verification(
+        {entry.prompt: entry.copies or 0 for entry in manifest.shown},
+        manifest.rigid,
+        manifest.false_copies,
+        ordinary=len(manifest.select("ordinary")),
+    )
+    missed = [line for line, met in claimed.bar(manifest) if not met]
+    assert missed == ["ordinary: 1 of 1000, none"]
+
+
 @pytest.mark.proof
 def test_packaged_truth_holds():
     manifest = load_manifest()
