@@ -3,9 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from memattn.ops import cross_attention, explain
+from memattn.ops import column_statistics, cross_attention, explain
 from memattn.records import Record
-from memattn.types import CrossAttentionResult
+from memattn.types import ColumnStatisticsResult, CrossAttentionResult
 
 if TYPE_CHECKING:
     from memattn import detectors, testbed
@@ -16,8 +16,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AttnProcessor",
+    "ColumnStatisticsResult",
     "CrossAttentionResult",
     "Record",
+    "column_statistics",
     "cross_attention",
     "detectors",
     "explain",

@@ -2,6 +2,7 @@
 
 B   batch (in a `Record`: samples)      H    attention heads      D   head dimension
 Lq  query positions (image)             Lk   key positions (text tokens)
+Lc  key columns that are asked about, of a longer key axis
 S   denoiser calls of one run           N    recorded attention layers
 h, w  height and width of the latent
 """
@@ -58,6 +59,41 @@ class CrossAttentionResult(NamedTuple):
     token_entropy: Tensor | None
     token_map: Tensor | None
     logsumexp: Tensor | None
+
+
+class ColumnStatisticsRequest(NamedTuple):
+    """One validated call of `memattn.column_statistics`; the order is that of the op's schema.
+
+    Attributes:
+        query: [B, H, Lq, D], any strides.
+        key_columns: [B, H, Lc, D].
+        logsumexp: Natural log of each row's softmax denominator [B, H, Lq], or None.
+        key_bias: Added to the scaled logits [B, Lc], or None.
+        token: Column that is returned as a map [B] int64, or None.
+        scale: Multiplies the logits.
+    """
+
+    query: Tensor
+    key_columns: Tensor
+    logsumexp: Tensor | None
+    key_bias: Tensor | None
+    token: Tensor | None
+    scale: float
+
+
+class ColumnStatisticsResult(NamedTuple):
+    """What `memattn.column_statistics` returns.
+
+    Attributes:
+        token_mass: Sum over queries of p(query, column) [B, H, Lc], float32 (float64 where the
+            reference is given float64, like the others).
+        token_entropy: Sum over queries of -p ln p [B, H, Lc], float32, nats.
+        token_map: The chosen column [B, H, Lq], float32, or None.
+    """
+
+    token_mass: Tensor
+    token_entropy: Tensor
+    token_map: Tensor | None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 import memattn
+from memattn.ops import dispatch
+from memattn.ops.column_statistics import OPERATION as COLUMN_STATISTICS
+from memattn.ops.contract import column_statistics_request
 
 # A loaded machine is no failure, and a failure must come again.
 hypothesis.settings.register_profile("memattn", deadline=None, derandomize=True)
@@ -19,7 +22,11 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 def _why_not(device):
     tiny = torch.zeros(1, 1, 1, 8, device=device)
-    return memattn.explain(tiny, tiny, tiny)
+    columns = column_statistics_request(tiny, tiny, None, key_bias=None, token=None, scale=None)
+    return {
+        "cross_attention": memattn.explain(tiny, tiny, tiny),
+        "column_statistics": dispatch.reasons(COLUMN_STATISTICS, columns),
+    }
 
 
 REASONS = {device: _why_not(device) for device in DEVICES}
@@ -29,13 +36,15 @@ def pytest_generate_tests(metafunc):
     """Run a test that takes `backend` and `device` once for each pair found here.
 
     One that takes `compiled_backend` is about an op behind `torch.library`: all but the reference.
+    A file about another operation than `cross_attention` names it in OPERATION.
     """
+    operation = getattr(metafunc.module, "OPERATION", "cross_attention")
     for argument in ("backend", "compiled_backend"):
         if {argument, "device"} <= set(metafunc.fixturenames):
             pairs = [
                 pytest.param(backend, device, marks=[pytest.mark.gpu] if device == "cuda" else [])
                 for device in DEVICES
-                for backend, reason in REASONS[device]
+                for backend, reason in REASONS[device][operation]
                 if reason is None and (argument, backend) != ("compiled_backend", "reference")
             ]
             metafunc.parametrize((argument, "device"), pairs)
@@ -43,11 +52,12 @@ def pytest_generate_tests(metafunc):
 
 def pytest_terminal_summary(terminalreporter):
     for device in DEVICES:
-        found = [backend for backend, reason in REASONS[device] if reason is None]
-        terminalreporter.write_line(f"backends exercised on {device}: {', '.join(found)}")
-        for backend, reason in REASONS[device]:
-            if reason is not None:
-                terminalreporter.write_line(f"  not {backend}: {reason}")
+        for operation, pairs in REASONS[device].items():
+            found = ", ".join(backend for backend, reason in pairs if reason is None)
+            terminalreporter.write_line(f"backends of {operation} exercised on {device}: {found}")
+            for backend, reason in pairs:
+                if reason is not None:
+                    terminalreporter.write_line(f"  not {backend}: {reason}")
 
 
 @pytest.fixture(autouse=True)

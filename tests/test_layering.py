@@ -12,7 +12,7 @@ BASE = {"types", "errors", "whole", "_env", "_extension"}
 THIRD_PARTY = {
     "diffusers": {"processors", "recording", "testbed", "benchmarks"},
     "transformers": {"recording", "testbed", "evaluation"},
-    "triton": {"kernels.triton"},
+    "triton": {"kernels.triton", "benchmarks"},
     "scipy": {"evaluation"},
     "skimage": {"evaluation"},
     "jinja2": {"report", "benchmarks"},
@@ -46,6 +46,7 @@ ALLOWED = {
         "records",
         "processors",
         "ops",
+        "kernels",
         "testing",
     }
     | BASE,

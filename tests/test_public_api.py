@@ -12,8 +12,10 @@ import memattn
 
 PUBLIC = {
     "AttnProcessor",
+    "ColumnStatisticsResult",
     "CrossAttentionResult",
     "Record",
+    "column_statistics",
     "cross_attention",
     "detectors",
     "explain",

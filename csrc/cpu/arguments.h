@@ -24,12 +24,12 @@ struct MutableRows {
   int64_t row_stride;
 };
 
-// Axes B, H, Lq, Lk, D, and what both directions take.
-struct Attention {
+// Axes B, H, Lq, Lk, D, and what logits are made of.
+struct Logits {
   Dtype dtype;
   int64_t batch, heads, queries, keys, dim;
   float scale;
-  Rows query, key, value;
+  Rows query, key;
   const float* key_bias;     // [B, Lk], or null
   const float* begin_scale;  // [B], or null
 };
@@ -44,24 +44,39 @@ constexpr int64_t blocks_of(int64_t queries, int64_t block) {
   return (queries + block - 1) / block;
 }
 
+// Sums over the queries of each block.
+struct Sums {
+  float* mass;  // [B, H, blocks, stride], or null; likewise entropy
+  float* entropy;
+  int64_t stride;  // Lk in whole vectors of any width
+};
+
 struct Forward {
-  Attention attention;
+  Logits logits;
+  Rows value;
   const int64_t* token;  // [B], or null
   MutableRows output;
-  float* mass;  // parts [B, H, blocks, statistics_stride], or null; likewise entropy
-  float* entropy;
-  int64_t statistics_stride;  // Lk in whole vectors of any width
-  float* token_map;           // [B, H, Lq], or null
-  float* logsumexp;           // [B, H, Lq], or null
+  Sums sums;
+  float* token_map;  // [B, H, Lq], or null
+  float* logsumexp;  // [B, H, Lq], or null
 };
 
 struct Backward {
-  Attention attention;
+  Logits logits;
+  Rows value;
   Rows grad_output;
   const float* logsumexp;  // [B, H, Lq]
   MutableRows grad_query;
   float* grad_key;  // parts [B, H, blocks, Lk, D]; likewise grad_value
   float* grad_value;
+};
+
+struct ColumnStatistics {
+  Logits logits;           // Lk is the number of columns
+  const float* logsumexp;  // [B, H, Lq], or null: of the columns alone
+  const int64_t* token;    // [B], or null
+  Sums sums;
+  float* token_map;  // [B, H, Lq], or null
 };
 
 // One instruction set's code. A unit of work is one query block of one head of one sample; units
@@ -72,6 +87,8 @@ struct Kernels {
   void (*forward)(const Forward&, int64_t begin, int64_t end, float* scratch);
   int64_t (*backward_scratch)(const Backward&);
   void (*backward)(const Backward&, int64_t begin, int64_t end, float* scratch);
+  int64_t (*column_statistics_scratch)(const ColumnStatistics&);
+  void (*column_statistics)(const ColumnStatistics&, int64_t begin, int64_t end, float* scratch);
 };
 
 extern const Kernels kDefault;

@@ -32,11 +32,14 @@ inline EightShorts narrow(__m256 value) {
   return reinterpret_cast<EightShorts>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
 }
 
-#include "cpu/cross_attention.h"
+#include "cpu/kernels.h"
 
 }  // namespace
 
-const Kernels kAvx2 = {"AVX2", forward_scratch, forward, backward_scratch, backward};
+const Kernels kAvx2 = {
+    "AVX2",   forward_scratch,           forward,           backward_scratch,
+    backward, column_statistics_scratch, column_statistics,
+};
 
 }  // namespace memattn::cpu
 

@@ -29,7 +29,9 @@ constexpr int64_t kDepth = 48;  // words of two products
 #include "cpu/vectors.h"
 #include "cpu/matmul.h"
 #include "cpu/head.h"
+#include "cpu/strip.h"
 #include "cpu/cross_attention_forward.h"
+#include "cpu/column_statistics.h"
 
 // Two bfloat16, whose products with two others are added up by one instruction. It takes subnormal
 // numbers (below 1.2e-38) for zeros.
@@ -67,12 +69,12 @@ struct Pairs {
 // Other dtypes, and gradients, are left to the kernels for plain AVX-512.
 
 int64_t forward_scratch(const Forward& call) {
-  if (call.attention.dtype != Dtype::kBFloat16) return kAvx512.forward_scratch(call);
-  return ForwardScratch<Pairs>::size(call.attention);
+  if (call.logits.dtype != Dtype::kBFloat16) return kAvx512.forward_scratch(call);
+  return ForwardScratch<Pairs>::size(call.logits);
 }
 
 void forward(const Forward& call, int64_t begin, int64_t end, float* scratch) {
-  if (call.attention.dtype != Dtype::kBFloat16) return kAvx512.forward(call, begin, end, scratch);
+  if (call.logits.dtype != Dtype::kBFloat16) return kAvx512.forward(call, begin, end, scratch);
   forward_range<Pairs, BFloat16>(call, begin, end, scratch);
 }
 
@@ -82,9 +84,23 @@ void backward(const Backward& call, int64_t begin, int64_t end, float* scratch) 
   kAvx512.backward(call, begin, end, scratch);
 }
 
+int64_t column_statistics_scratch(const ColumnStatistics& call) {
+  if (call.logits.dtype != Dtype::kBFloat16) return kAvx512.column_statistics_scratch(call);
+  return Strip<Pairs>::size(call.logits);
+}
+
+void column_statistics(const ColumnStatistics& call, int64_t begin, int64_t end, float* scratch) {
+  if (call.logits.dtype != Dtype::kBFloat16)
+    return kAvx512.column_statistics(call, begin, end, scratch);
+  column_statistics_range<Pairs, BFloat16>(call, begin, end, scratch);
+}
+
 }  // namespace
 
-const Kernels kAvx512Bf16 = {"AVX512_BF16", forward_scratch, forward, backward_scratch, backward};
+const Kernels kAvx512Bf16 = {
+    "AVX512_BF16", forward_scratch,           forward,           backward_scratch,
+    backward,      column_statistics_scratch, column_statistics,
+};
 
 }  // namespace memattn::cpu
 

@@ -4,7 +4,10 @@
 #include <cpuid.h>
 #endif
 
+#include <torch/csrc/stable/library.h>
+
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 namespace memattn::cpu {
@@ -34,6 +37,8 @@ const Kernels& choose() {
   return kDefault;
 }
 
+std::string cpu_capability() { return kernels().name; }
+
 }  // namespace
 
 const Kernels& kernels() {
@@ -42,3 +47,9 @@ const Kernels& kernels() {
 }
 
 }  // namespace memattn::cpu
+
+STABLE_TORCH_LIBRARY_FRAGMENT(memattn, library) { library.def("cpu_capability() -> str"); }
+
+STABLE_TORCH_LIBRARY_IMPL(memattn, CompositeExplicitAutograd, library) {
+  library.impl("cpu_capability", TORCH_BOX(&memattn::cpu::cpu_capability));
+}

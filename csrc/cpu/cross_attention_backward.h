@@ -12,24 +12,26 @@ constexpr int64_t kBackwardStrip = 60;  // queries whose P and dS are kept at a 
 static_assert(kBackwardStrip % kTileRows == 0);
 
 struct BackwardScratch {
-  Head<Singles> head;
+  Keys<Singles> keys;
+  float* value;          // [Lk, padded D]
   float* value_columns;  // [padded D, padded Lk]
   float* query;          // [kBackwardStrip, padded D]
   float* grad_output;    // [kBackwardStrip, padded D]
   float* probs;          // [kBackwardStrip, padded Lk]
   float* grad_scores;    // [kBackwardStrip, padded Lk]: dP, then scale dS
 
-  static int64_t size(const Attention& a) {
-    return Head<Singles>::size(a) + padded(a.dim) * padded(a.keys) +
-           2 * kBackwardStrip * (padded(a.dim) + padded(a.keys));
+  static int64_t size(const Logits& l) {
+    return Keys<Singles>::size(l) + values_size<Singles>(l) + padded(l.dim) * padded(l.keys) +
+           2 * kBackwardStrip * (padded(l.dim) + padded(l.keys));
   }
 
-  BackwardScratch(const Attention& a, float* scratch) {
-    value_columns = head.place(a, scratch);
-    query = value_columns + padded(a.dim) * padded(a.keys);
-    grad_output = query + kBackwardStrip * padded(a.dim);
-    probs = grad_output + kBackwardStrip * padded(a.dim);
-    grad_scores = probs + kBackwardStrip * padded(a.keys);
+  BackwardScratch(const Logits& l, float* scratch) {
+    value = keys.place(l, scratch);
+    value_columns = value + values_size<Singles>(l);
+    query = value_columns + padded(l.dim) * padded(l.keys);
+    grad_output = query + kBackwardStrip * padded(l.dim);
+    probs = grad_output + kBackwardStrip * padded(l.dim);
+    grad_scores = probs + kBackwardStrip * padded(l.keys);
   }
 };
 
@@ -37,9 +39,9 @@ struct BackwardScratch {
 template <typename Scalar>
 inline void tile_gradients(const Backward& call, const BackwardScratch& scratch, int64_t batch,
                            int64_t head, int64_t first, int64_t row, int rows) {
-  const Attention& a = call.attention;
-  const int64_t stride = padded(a.keys);
-  const int64_t dim_stride = padded(a.dim);
+  const Logits& l = call.logits;
+  const int64_t stride = padded(l.keys);
+  const int64_t dim_stride = padded(l.dim);
   float* const query = scratch.query + row * dim_stride;
   float* const grad_output = scratch.grad_output + row * dim_stride;
   float* const probs = scratch.probs + row * stride;
@@ -55,20 +57,20 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
       }
       continue;
     }
-    pack_row<Singles>(query_row, row_of<Scalar>(a.query, batch, head, first + r), a.dim);
-    pack_row<Singles>(grad_row, row_of<Scalar>(call.grad_output, batch, head, first + r), a.dim);
-    logsumexp[r] = call.logsumexp[(batch * a.heads + head) * a.queries + first + r];
+    pack_row<Singles>(query_row, row_of<Scalar>(l.query, batch, head, first + r), l.dim);
+    pack_row<Singles>(grad_row, row_of<Scalar>(call.grad_output, batch, head, first + r), l.dim);
+    logsumexp[r] = call.logsumexp[(batch * l.heads + head) * l.queries + first + r];
   }
-  const float* const factor = scratch.head.factor;
-  const float* const bias = scratch.head.bias;
+  const float* const factor = scratch.keys.factor;
+  const float* const bias = scratch.keys.bias;
+  multiply<Singles, kTileRows, Columns::kWhole>(query, dim_stride, 1, scratch.keys.columns, stride,
+                                                l.dim, stride, [&](int r, int64_t k, Floats sum) {
+                                                  store(probs + r * stride + k,
+                                                        sum * load(factor + k) + load(bias + k));
+                                                });
+  remove_padding(probs, l.keys);
   multiply<Singles, kTileRows, Columns::kWhole>(
-      query, dim_stride, 1, scratch.head.key_columns, stride, a.dim, stride,
-      [&](int r, int64_t k, Floats sum) {
-        store(probs + r * stride + k, sum * load(factor + k) + load(bias + k));
-      });
-  remove_padding(probs, a.keys);
-  multiply<Singles, kTileRows, Columns::kWhole>(
-      grad_output, dim_stride, 1, scratch.value_columns, stride, a.dim, stride,
+      grad_output, dim_stride, 1, scratch.value_columns, stride, l.dim, stride,
       [&](int r, int64_t k, Floats sum) { store(grad_scores + r * stride + k, sum); });
   for (int r = 0; r < kTileRows; ++r) {
     float* const p = probs + r * stride;
@@ -93,7 +95,7 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
     }
   }
   multiply<Singles, kTileRows, Columns::kHalf>(
-      grad_scores, stride, 1, scratch.head.key, dim_stride, a.keys, a.dim,
+      grad_scores, stride, 1, scratch.keys.rows, dim_stride, l.keys, l.dim,
       [&](int r, int64_t d, auto sum) {
         if (r >= rows) return;
         constexpr int lanes = sizeof(sum) / sizeof(float);
@@ -102,30 +104,30 @@ inline void tile_gradients(const Backward& call, const BackwardScratch& scratch,
 }
 
 // total[k][d] += sum over the strip's rows of left[row][k] right[row][d], for every key.
-inline void add_outer(const Attention& a, const float* left, const float* right, int64_t rows,
+inline void add_outer(const Logits& l, const float* left, const float* right, int64_t rows,
                       float* total) {
   const auto add = [&](int64_t first) {
-    return [=, &a](int k, int64_t d, auto sum) {
+    return [=, &l](int k, int64_t d, auto sum) {
       constexpr int lanes = sizeof(sum) / sizeof(float);
-      float* const to = total + (first + k) * a.dim + d;
+      float* const to = total + (first + k) * l.dim + d;
       store<lanes>(to, load<lanes>(to) + sum);
     };
   };
   int64_t k = 0;
-  for (; k + kTileRows <= a.keys; k += kTileRows)
-    multiply<Singles, kTileRows, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim),
-                                                 rows, a.dim, add(k));
-  for (; k < a.keys; ++k)
-    multiply<Singles, 1, Columns::kHalf>(left + k, 1, padded(a.keys), right, padded(a.dim), rows,
-                                         a.dim, add(k));
+  for (; k + kTileRows <= l.keys; k += kTileRows)
+    multiply<Singles, kTileRows, Columns::kHalf>(left + k, 1, padded(l.keys), right, padded(l.dim),
+                                                 rows, l.dim, add(k));
+  for (; k < l.keys; ++k)
+    multiply<Singles, 1, Columns::kHalf>(left + k, 1, padded(l.keys), right, padded(l.dim), rows,
+                                         l.dim, add(k));
 }
 
 template <typename Scalar>
 void backward_block(const Backward& call, const BackwardScratch& scratch, int64_t batch,
                     int64_t head, int64_t block) {
-  const Attention& a = call.attention;
-  const int64_t size = a.keys * a.dim;
-  const int64_t unit = (batch * a.heads + head) * blocks_of(a.queries, kBackwardBlock) + block;
+  const Logits& l = call.logits;
+  const int64_t size = l.keys * l.dim;
+  const int64_t unit = (batch * l.heads + head) * blocks_of(l.queries, kBackwardBlock) + block;
   float* const grad_key = call.grad_key + unit * size;
   float* const grad_value = call.grad_value + unit * size;
   for (int64_t i = 0; i < size; i += kHalfLanes) {
@@ -133,30 +135,29 @@ void backward_block(const Backward& call, const BackwardScratch& scratch, int64_
     store<kHalfLanes>(grad_value + i, HalfFloats{});
   }
   const int64_t begin = block * kBackwardBlock;
-  const int64_t end = smaller(begin + kBackwardBlock, a.queries);
+  const int64_t end = smaller(begin + kBackwardBlock, l.queries);
   for (int64_t first = begin; first < end; first += kBackwardStrip) {
     const int64_t rows = smaller(kBackwardStrip, end - first);
     for (int64_t row = 0; row < rows; row += kTileRows)
       tile_gradients<Scalar>(call, scratch, batch, head, first + row, row,
                              static_cast<int>(smaller(kTileRows, rows - row)));
-    add_outer(a, scratch.grad_scores, scratch.query, rows, grad_key);
-    add_outer(a, scratch.probs, scratch.grad_output, rows, grad_value);
+    add_outer(l, scratch.grad_scores, scratch.query, rows, grad_key);
+    add_outer(l, scratch.probs, scratch.grad_output, rows, grad_value);
   }
 }
 
 template <typename Scalar>
 void backward_range(const Backward& call, int64_t begin, int64_t end, float* scratch_floats) {
-  const Attention& a = call.attention;
-  BackwardScratch scratch(a, scratch_floats);
-  const int64_t blocks = blocks_of(a.queries, kBackwardBlock);
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t head = unit / blocks % a.heads;
-    const int64_t batch = unit / blocks / a.heads;
-    const int64_t block = unit % blocks;
-    if (unit == begin || block == 0) {
-      scratch.head.pack<Scalar>(a, batch, head);
-      pack_transposed(scratch.value_columns, scratch.head.value, a.keys, a.dim, padded(a.dim));
-    }
-    backward_block<Scalar>(call, scratch, batch, head, block);
-  }
+  const Logits& l = call.logits;
+  const BackwardScratch scratch(l, scratch_floats);
+  for_each_block(
+      l, kBackwardBlock, begin, end,
+      [&](int64_t batch, int64_t head) {
+        scratch.keys.pack<Scalar>(l, batch, head);
+        pack_values<Singles, Scalar>(scratch.value, l, call.value, batch, head);
+        pack_transposed(scratch.value_columns, scratch.value, l.keys, l.dim, padded(l.dim));
+      },
+      [&](int64_t batch, int64_t head, int64_t block) {
+        backward_block<Scalar>(call, scratch, batch, head, block);
+      });
 }

@@ -31,10 +31,13 @@ inline FourShorts narrow(FourFloats value) {
   return bits;
 }
 
-#include "cpu/cross_attention.h"
+#include "cpu/kernels.h"
 
 }  // namespace
 
-const Kernels kDefault = {"DEFAULT", forward_scratch, forward, backward_scratch, backward};
+const Kernels kDefault = {
+    "DEFAULT", forward_scratch,           forward,           backward_scratch,
+    backward,  column_statistics_scratch, column_statistics,
+};
 
 }  // namespace memattn::cpu

@@ -65,50 +65,73 @@ inline void remove_padding(float* scores, int64_t keys) {
   }
 }
 
-// What both directions keep of the head they are at.
+// One head's keys, and what their logits take beside the product.
 template <typename Words>
-struct Head {
-  float* key;          // [Lk, D] words along D
-  float* key_columns;  // [D, Lk] the same words
-  float* value;        // [Lk, D] words along Lk
-  float* factor;  // [Lk], of the products: scale, for key 0 times begin_scale; 0 in the padding
-  float* bias;    // [Lk], added to that
+struct Keys {
+  float* rows;     // [Lk, D] words along D
+  float* columns;  // [D, Lk] the same words
+  float* factor;   // [Lk], of the products: scale, for key 0 times begin_scale; 0 in the padding
+  float* bias;     // [Lk], added to that
 
-  static int64_t key_stride(const Attention& a) { return padded(words<Words>(a.dim)); }
+  static int64_t stride(const Logits& l) { return padded(words<Words>(l.dim)); }
 
-  static int64_t size(const Attention& a) {
-    return key_stride(a) * (a.keys + padded(a.keys)) + words<Words>(a.keys) * padded(a.dim) +
-           2 * padded(a.keys);
+  static int64_t size(const Logits& l) {
+    return stride(l) * (l.keys + padded(l.keys)) + 2 * padded(l.keys);
   }
 
-  float* place(const Attention& a, float* scratch) {
-    key = scratch;
-    key_columns = key + a.keys * key_stride(a);
-    value = key_columns + key_stride(a) * padded(a.keys);
-    factor = value + words<Words>(a.keys) * padded(a.dim);
-    bias = factor + padded(a.keys);
-    return bias + padded(a.keys);
+  float* place(const Logits& l, float* scratch) {
+    rows = scratch;
+    columns = rows + l.keys * stride(l);
+    factor = columns + stride(l) * padded(l.keys);
+    bias = factor + padded(l.keys);
+    return bias + padded(l.keys);
   }
 
   template <typename Scalar>
-  void pack(const Attention& a, int64_t batch, int64_t head) {
-    for (int64_t k = 0; k < a.keys; ++k)
-      pack_row<Words>(key + k * key_stride(a), row_of<Scalar>(a.key, batch, head, k), a.dim);
-    pack_transposed(key_columns, key, a.keys, words<Words>(a.dim), key_stride(a));
-    for (int64_t k = 0; k < a.keys; k += Words::kPerWord) {
-      float* const row = value + k / Words::kPerWord * padded(a.dim);
-      const Scalar* const from = row_of<Scalar>(a.value, batch, head, k);
-      if constexpr (Words::kPerWord == 1) {
-        pack_row<Words>(row, from, a.dim);
-      } else {
-        const bool is_last = k + 1 == a.keys;
-        Words::interleave(row, from, is_last ? nullptr : from + a.value.row_stride, a.dim);
-      }
+  void pack(const Logits& l, int64_t batch, int64_t head) const {
+    for (int64_t k = 0; k < l.keys; ++k)
+      pack_row<Words>(rows + k * stride(l), row_of<Scalar>(l.key, batch, head, k), l.dim);
+    pack_transposed(columns, rows, l.keys, words<Words>(l.dim), stride(l));
+    for (int64_t k = 0; k < padded(l.keys); ++k) {
+      factor[k] = k < l.keys ? l.scale : 0.0f;
+      bias[k] = l.key_bias && k < l.keys ? l.key_bias[batch * l.keys + k] : 0.0f;
     }
-    for (int64_t k = 0; k < padded(a.keys); ++k) {
-      factor[k] = k < a.keys ? a.scale : 0.0f;
-      bias[k] = a.key_bias && k < a.keys ? a.key_bias[batch * a.keys + k] : 0.0f;
-    }
-    if (a.begin_scale) factor[0] *= a.begin_scale[batch];
+    if (l.begin_scale) factor[0] *= l.begin_scale[batch];
   }
 };
+
+template <typename Words>
+inline int64_t values_size(const Logits& l) {
+  return words<Words>(l.keys) * padded(l.dim);
+}
+
+// One head's values as [Lk, D] words along Lk.
+template <typename Words, typename Scalar>
+inline void pack_values(float* to, const Logits& l, const Rows& value, int64_t batch,
+                        int64_t head) {
+  for (int64_t k = 0; k < l.keys; k += Words::kPerWord) {
+    float* const row = to + k / Words::kPerWord * padded(l.dim);
+    const Scalar* const from = row_of<Scalar>(value, batch, head, k);
+    if constexpr (Words::kPerWord == 1) {
+      pack_row<Words>(row, from, l.dim);
+    } else {
+      const bool is_last = k + 1 == l.keys;
+      Words::interleave(row, from, is_last ? nullptr : from + value.row_stride, l.dim);
+    }
+  }
+}
+
+// Run `block(batch, head, number)` for units `begin` to `end`, which are blocks of `size` queries,
+// after `pack(batch, head)` whenever a head is met first.
+template <typename Pack, typename Block>
+inline void for_each_block(const Logits& l, int64_t size, int64_t begin, int64_t end,
+                           const Pack& pack, const Block& block) {
+  const int64_t blocks = blocks_of(l.queries, size);
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t number = unit % blocks;
+    const int64_t head = unit / blocks % l.heads;
+    const int64_t batch = unit / blocks / l.heads;
+    if (unit == begin || number == 0) pack(batch, head);
+    block(batch, head, number);
+  }
+}

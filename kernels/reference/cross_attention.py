@@ -2,14 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
+from memattn.kernels.reference.softmax import QUERY_BLOCK, accumulation_dtype, softmax
 from memattn.types import CrossAttentionRequest, CrossAttentionResult
-
-# Queries are taken in blocks of a fixed size, and samples one by one: the shapes of the matrix
-# products, and with them the rounding, are then the same for every batch a sample is part of, and
-# the probabilities of 65 536 queries are never in memory at once.
-QUERY_BLOCK = 1024
 
 
 def why_not(request: CrossAttentionRequest) -> str | None:
@@ -61,7 +56,7 @@ def _attention_with_statistics(request: CrossAttentionRequest) -> CrossAttention
 
 def _one_sample(request: CrossAttentionRequest, index: int) -> CrossAttentionResult:
     """Sample `index` of the request; the tensors of its result have no batch axis."""
-    dtype = _accumulation_dtype(request.query)
+    dtype = accumulation_dtype(request.query)
     key, value = request.key[index].to(dtype), request.value[index].to(dtype)  # [H, Lk, D]
     if request.begin_scale is not None:
         factor = torch.ones(key.shape[1], 1, dtype=dtype, device=key.device)
@@ -71,7 +66,7 @@ def _one_sample(request: CrossAttentionRequest, index: int) -> CrossAttentionRes
     token = None if request.token is None else request.token[index : index + 1]
     output, mass, entropy, token_map, logsumexp = [], [], [], [], []
     for block in request.query[index].split(QUERY_BLOCK, dim=1):  # [H, block, D]
-        probs, surprise, normaliser = _softmax(block.to(dtype) * request.scale, key, bias)
+        probs, surprise, normaliser = softmax(block.to(dtype) * request.scale, key, bias)
         output.append((probs @ value).transpose(0, 1).to(block.dtype))
         if request.statistics:
             mass.append(probs.sum(dim=1))
@@ -88,37 +83,11 @@ def _one_sample(request: CrossAttentionRequest, index: int) -> CrossAttentionRes
     )
 
 
-def _softmax(query: Tensor, key: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities p [H, Lq, Lk], -ln p (0 where a key is removed) and logsumexp [H, Lq]."""
-    scores = query @ key.transpose(1, 2)
-    if bias is not None:
-        scores = scores + bias
-    # The result does not depend on the shift, so its gradient is not part of the result's.
-    maximum = scores.detach().amax(dim=2, keepdim=True)
-    if bias is not None:  # a row without keys would give -inf - -inf = nan
-        maximum = maximum.masked_fill(maximum == -torch.inf, 0.0)
-    shifted = scores - maximum
-    weights = shifted.exp()
-    total = weights.sum(dim=2, keepdim=True)
-    if bias is not None:
-        total = total.masked_fill(total == 0.0, 1.0)
-    log_total = total.log()
-    # From the shifted scores: logsumexp - score loses digits where the logits are large.
-    surprise = log_total - shifted
-    if bias is not None:  # 0 * inf would be nan
-        surprise = surprise.masked_fill(shifted == -torch.inf, 0.0)
-    return weights / total, surprise, (maximum + log_total).squeeze(2)
-
-
-def _accumulation_dtype(query: Tensor) -> torch.dtype:
-    return torch.float64 if query.dtype == torch.float64 else torch.float32
-
-
 def _empty_batch(request: CrossAttentionRequest) -> CrossAttentionResult:
     """The result for a batch of no samples."""
     _, heads, queries, dim = request.query.shape
     keys = request.key.shape[2]
-    empty = request.query.new_empty((0,), dtype=_accumulation_dtype(request.query))
+    empty = request.query.new_empty((0,), dtype=accumulation_dtype(request.query))
     return CrossAttentionResult(
         request.query.new_empty((0, queries, heads, dim)).transpose(1, 2),
         empty.reshape(0, heads, keys) if request.statistics else None,

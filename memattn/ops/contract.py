@@ -1,14 +1,14 @@
-"""What every backend of `cross_attention` may rely on: arguments checked once, in one sentence."""
+"""What every backend may rely on: arguments checked once, in one sentence."""
 
 import torch
 from torch import Tensor
 
-from memattn.types import CrossAttentionRequest
+from memattn.types import ColumnStatisticsRequest, CrossAttentionRequest
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
-def checked_request(
+def cross_attention_request(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -20,34 +20,12 @@ def checked_request(
     statistics: bool,
 ) -> CrossAttentionRequest:
     """Check the arguments of `cross_attention` and fill in the default scale."""
-    for name, tensor in (("query", query), ("key", key), ("value", value)):
-        _check_tensor(name, tensor)
-        if tensor.ndim != 4:
-            raise ValueError(f"{name}: got shape {_shape(tensor)}, expected [B, H, L, D]")
-    if query.dtype not in DTYPES:
-        raise TypeError(f"query: got {query.dtype}, expected one of {_names(DTYPES)}")
-    batch, heads, queries, dim = query.shape
-    keys = key.shape[2]
-    if min(heads, queries, keys, dim) < 1:
-        raise ValueError(
-            f"query and key: got shapes {_shape(query)} and {_shape(key)}, "
-            "expected at least one head, query, key and dimension"
-        )
-    for name, tensor in (("key", key), ("value", value)):
-        _check_like(name, tensor, query)
-        if tensor.dtype != query.dtype:
-            raise TypeError(f"{name}: got {tensor.dtype}, expected the query's {query.dtype}")
-        expected = (batch, heads, keys, dim)
-        if tensor.shape != expected:
-            raise ValueError(f"{name}: got shape {_shape(tensor)}, expected {list(expected)}")
+    _check_operands(query, key=key, value=value)
+    batch, keys = query.shape[0], key.shape[2]
     _check_optional("key_bias", key_bias, query, (batch, keys))
     _check_optional("begin_scale", begin_scale, query, (batch,))
-    for name, optional in (("key_bias", key_bias), ("begin_scale", begin_scale)):
-        if optional is not None and not optional.is_floating_point():
-            raise TypeError(f"{name}: got {optional.dtype}, expected a floating dtype")
+    _check_floating(key_bias=key_bias, begin_scale=begin_scale)
     _check_token(token, query, batch, keys)
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, (int, float))):
-        raise TypeError(f"scale: got {type(scale).__name__}, expected a float or None")
     if not isinstance(statistics, bool):
         raise TypeError(f"statistics: got {type(statistics).__name__}, expected True or False")
     return CrossAttentionRequest(
@@ -57,10 +35,61 @@ def checked_request(
         key_bias=key_bias,
         begin_scale=begin_scale,
         token=token,
-        scale=dim**-0.5 if scale is None else float(scale),
+        scale=_checked_scale(scale, query),
         statistics=statistics,
         logsumexp=False,
     )
+
+
+def column_statistics_request(
+    query: Tensor,
+    key_columns: Tensor,
+    logsumexp: Tensor | None,
+    *,
+    key_bias: Tensor | None,
+    token: Tensor | None,
+    scale: float | None,
+) -> ColumnStatisticsRequest:
+    """Check the arguments of `column_statistics` and fill in the default scale."""
+    _check_operands(query, key_columns=key_columns)
+    batch, columns = query.shape[0], key_columns.shape[2]
+    _check_optional("logsumexp", logsumexp, query, tuple(query.shape[:3]))
+    _check_optional("key_bias", key_bias, query, (batch, columns))
+    _check_floating(logsumexp=logsumexp, key_bias=key_bias)
+    _check_token(token, query, batch, columns)
+    return ColumnStatisticsRequest(
+        query=query,
+        key_columns=key_columns,
+        logsumexp=logsumexp,
+        key_bias=key_bias,
+        token=token,
+        scale=_checked_scale(scale, query),
+    )
+
+
+def _check_operands(query: Tensor, **keys: Tensor) -> None:
+    """Check the query, and keys and values [B, H, L, D] of one length that go with it."""
+    for name, tensor in (("query", query), *keys.items()):
+        _check_tensor(name, tensor)
+        if tensor.ndim != 4:
+            raise ValueError(f"{name}: got shape {_shape(tensor)}, expected [B, H, L, D]")
+    if query.dtype not in DTYPES:
+        raise TypeError(f"query: got {query.dtype}, expected one of {_names(DTYPES)}")
+    first_name, first = next(iter(keys.items()))
+    batch, heads, queries, dim = query.shape
+    length = first.shape[2]
+    if min(heads, queries, length, dim) < 1:
+        raise ValueError(
+            f"query and {first_name}: got shapes {_shape(query)} and {_shape(first)}, "
+            "expected at least one head, query, key and dimension"
+        )
+    for name, tensor in keys.items():
+        _check_like(name, tensor, query)
+        if tensor.dtype != query.dtype:
+            raise TypeError(f"{name}: got {tensor.dtype}, expected the query's {query.dtype}")
+        expected = (batch, heads, length, dim)
+        if tensor.shape != expected:
+            raise ValueError(f"{name}: got shape {_shape(tensor)}, expected {list(expected)}")
 
 
 def _check_tensor(name: str, tensor: object) -> None:
@@ -82,6 +111,21 @@ def _check_optional(
     _check_like(name, tensor, query)
     if tensor.shape != expected:
         raise ValueError(f"{name}: got shape {_shape(tensor)}, expected {list(expected)}")
+
+
+def _check_floating(**tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None and not tensor.is_floating_point():
+            raise TypeError(f"{name}: got {tensor.dtype}, expected a floating dtype")
+
+
+def _checked_scale(scale: float | None, query: Tensor) -> float:
+    if scale is None:
+        default: float = query.shape[3] ** -0.5
+        return default
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+        raise TypeError(f"scale: got {type(scale).__name__}, expected a float or None")
+    return float(scale)
 
 
 def _check_token(token: Tensor | None, query: Tensor, batch: int, keys: int) -> None:

@@ -3,8 +3,16 @@
 from torch import Tensor
 
 from memattn.ops import dispatch
-from memattn.ops.contract import checked_request
-from memattn.types import Backend, CrossAttentionResult
+from memattn.ops.contract import cross_attention_request
+from memattn.ops.torch_library.cross_attention import register
+from memattn.types import Backend, CrossAttentionRequest, CrossAttentionResult
+
+
+def _torch_has(request: CrossAttentionRequest) -> bool:
+    return not request.statistics and request.token is None and request.begin_scale is None
+
+
+OPERATION = dispatch.Operation("cross_attention", register, _torch_has)
 
 
 def cross_attention(
@@ -51,7 +59,7 @@ def cross_attention(
         Attention: Vaswani et al. 2017, equation 1. Column sums as a memorization signal: Ren et
         al. 2024, arXiv:2403.11052.
     """
-    request = checked_request(
+    request = cross_attention_request(
         query,
         key,
         value,
@@ -61,4 +69,47 @@ def cross_attention(
         scale=scale,
         statistics=statistics,
     )
-    return dispatch.run(request, backend)
+    return dispatch.run(OPERATION, request, backend)
+
+
+def explain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    key_bias: Tensor | None = None,
+    begin_scale: Tensor | None = None,
+    token: Tensor | None = None,
+    scale: float | None = None,
+    statistics: bool = True,
+) -> tuple[tuple[str, str | None], ...]:
+    """Say which backends can run a call of `cross_attention`, and why the others cannot.
+
+    Args:
+        query: As for `cross_attention`, like all that follow.
+        key: [B, H, Lk, D].
+        value: [B, H, Lk, D].
+        key_bias: [B, Lk] or None.
+        begin_scale: [B] or None.
+        token: [B] or None.
+        scale: A float or None.
+        statistics: Whether statistics are wanted.
+
+    Returns:
+        A pair (backend, reason) for each backend in order of preference; reason is None if it can.
+
+    Raises:
+        TypeError: If an argument has the wrong type or dtype.
+        ValueError: If an argument has the wrong shape, device or value.
+    """
+    request = cross_attention_request(
+        query,
+        key,
+        value,
+        key_bias=key_bias,
+        begin_scale=begin_scale,
+        token=token,
+        scale=scale,
+        statistics=statistics,
+    )
+    return dispatch.reasons(OPERATION, request)

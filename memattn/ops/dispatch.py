@@ -4,138 +4,152 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from memattn import _env
 from memattn.errors import UnsupportedBackendError
-from memattn.ops import torch_library
-from memattn.ops.contract import checked_request
-from memattn.types import CrossAttentionRequest, CrossAttentionResult
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")  # in order of preference
 
-
-class _Arm(NamedTuple):
-    """One backend's functions; without `forward`, `why_not` says why."""
-
-    why_not: Callable[[CrossAttentionRequest], str | None]
-    beats_torch: Callable[[CrossAttentionRequest], bool]
-    forward: Callable[[CrossAttentionRequest], CrossAttentionResult] | None
-
-
-_arms: dict[str, _Arm] = {}
 _loading = threading.Lock()
 
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+_Request = TypeVar("_Request", contravariant=True)
+_Result = TypeVar("_Result", covariant=True)
 
-def run(request: CrossAttentionRequest, backend: str) -> CrossAttentionResult:
+
+class CompiledOp(Protocol[_Request, _Result]):
+    """The op of one operation on one compiled backend, called with a request."""
+
+    def why_not(self, request: _Request) -> str | None:
+        """Say why no compiled backend can run a request, or None."""
+
+    def forward(self, request: _Request) -> _Result:
+        """Run the request."""
+
+
+class _Functions(NamedTuple):
+    """What one backend has for an operation; without `forward`, `why_not` says why."""
+
+    why_not: Callable[[Any], str | None]
+    beats_torch: Callable[[Any], bool]
+    forward: Callable[[Any], Any] | None
+
+
+@dataclass
+class _Arm:
+    """A backend of an operation, empty until it is first asked for.
+
+    It is there from the start, because torch.compile looks at a dictionary once: what is put there
+    while it traces it does not see.
+    """
+
+    functions: _Functions | None = None
+
+
+@dataclass(frozen=True)
+class Operation(Generic[Request, Result]):
+    """What tells one public operation from another.
+
+    Attributes:
+        name: That of its modules, `memattn.kernels.<backend>.<name>`.
+        register: Defines the op of a compiled backend.
+        torch_has: Whether torch's own functions do a call too; its modules then have
+            `beats_torch`. None for an operation that torch does not have at all.
+    """
+
+    name: str
+    register: Callable[[str], CompiledOp[Request, Result]]
+    torch_has: Callable[[Request], bool] | None = None
+    _arms: dict[str, _Arm] = field(default_factory=lambda: {name: _Arm() for name in BACKENDS})
+
+    def functions(self, backend: str) -> _Functions:
+        """A backend's functions, imported if they were not."""
+        _load(self, backend)
+        functions = self._arms[backend].functions
+        assert functions is not None
+        return functions
+
+
+def run(operation: Operation[Request, Result], request: Request, backend: str) -> Result:
     """Run a checked request on the named backend, or on the one that `auto` chooses."""
     name = _env.BACKEND if backend == "auto" else backend
     if name == "auto":
-        name = next(name for name in BACKENDS if _is_chosen(name, request))
+        name = next(name for name in BACKENDS if _is_chosen(operation, name, request))
     elif name not in BACKENDS:
         source = "MEMATTN_BACKEND" if backend == "auto" else "backend"
         choices = ", ".join(("auto", *BACKENDS))
         raise ValueError(f"{source}: got {name!r}, expected one of {choices}")
     else:
-        reason = _why_not(name, request)
+        reason = _why_not(operation, name, request)
         if reason is not None:
             raise UnsupportedBackendError(f"backend {name!r} cannot run this call: {reason}")
-    forward = _arms[name].forward
+    forward: Callable[[Request], Result] | None = operation.functions(name).forward
     assert forward is not None
     return forward(request)
 
 
-def explain(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    key_bias: Tensor | None = None,
-    begin_scale: Tensor | None = None,
-    token: Tensor | None = None,
-    scale: float | None = None,
-    statistics: bool = True,
+def reasons(
+    operation: Operation[Request, Result], request: Request
 ) -> tuple[tuple[str, str | None], ...]:
-    """Say which backends can run a call of `cross_attention`, and why the others cannot.
-
-    Args:
-        query: As for `cross_attention`, like all that follow.
-        key: [B, H, Lk, D].
-        value: [B, H, Lk, D].
-        key_bias: [B, Lk] or None.
-        begin_scale: [B] or None.
-        token: [B] or None.
-        scale: A float or None.
-        statistics: Whether statistics are wanted.
-
-    Returns:
-        A pair (backend, reason) for each backend in order of preference; reason is None if it can.
-
-    Raises:
-        TypeError: If an argument has the wrong type or dtype.
-        ValueError: If an argument has the wrong shape, device or value.
-    """
-    request = checked_request(
-        query,
-        key,
-        value,
-        key_bias=key_bias,
-        begin_scale=begin_scale,
-        token=token,
-        scale=scale,
-        statistics=statistics,
-    )
-    return tuple((name, _why_not(name, request)) for name in BACKENDS)
+    """Each backend in order of preference, and why it cannot run a request, or None."""
+    return tuple((name, _why_not(operation, name, request)) for name in BACKENDS)
 
 
-def _is_chosen(backend: str, request: CrossAttentionRequest) -> bool:
-    """Whether a backend can run a request and, if torch's own attention can too, is faster."""
-    if _why_not(backend, request) is not None:
+def _is_chosen(operation: Operation[Request, Result], backend: str, request: Request) -> bool:
+    """Whether a backend can run a request and, if torch's own functions can too, is faster."""
+    if _why_not(operation, backend, request) is not None:
         return False
-    if request.statistics or request.token is not None or request.begin_scale is not None:
+    if operation.torch_has is None or not operation.torch_has(request):
         return True
-    return _arms[backend].beats_torch(request)
+    return operation.functions(backend).beats_torch(request)
 
 
-def _why_not(backend: str, request: CrossAttentionRequest) -> str | None:
-    _load(backend)
-    return _arms[backend].why_not(request)
+def _why_not(operation: Operation[Request, Result], backend: str, request: Request) -> str | None:
+    return operation.functions(backend).why_not(request)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _load(backend: str) -> None:
-    """Import a backend when it is first asked for, by one thread."""
-    if backend in _arms:
-        return
-    with _loading:
-        if backend not in _arms:
-            _arms[backend] = _loaded(backend)
+def _load(operation: Operation[Request, Result], backend: str) -> None:
+    """Import a backend's functions when they are first asked for, by one thread."""
+    arm = operation._arms[backend]
+    if arm.functions is None:
+        with _loading:
+            if arm.functions is None:
+                arm.functions = _loaded(operation, backend)
 
 
-def _loaded(backend: str) -> _Arm:
+# torch.compile runs it while it traces. This is all that torch.compiler.assume_constant_result does
+# once it has imported torch._dynamo, and with that triton, for callers who compile nothing.
+_load._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _loaded(operation: Operation[Request, Result], backend: str) -> _Functions:
     """A backend's functions; an import that fails leaves its sentence behind."""
     package = f"memattn.kernels.{backend}"
     if importlib.util.find_spec(package) is None:
         return _unavailable(f"this installation of memattn has no {backend} kernels")
+    if importlib.util.find_spec(f"{package}.{operation.name}") is None:
+        return _unavailable(f"it has no kernel for {operation.name}")
     if backend == "reference":
-        module = importlib.import_module(f"{package}.cross_attention")
-        return _Arm(module.why_not, lambda request: True, module.forward)  # it calls torch's own
-    op = torch_library.register(backend)
+        module = importlib.import_module(f"{package}.{operation.name}")
+        return _Functions(
+            module.why_not, lambda request: True, module.forward
+        )  # it calls torch's own
+    op = operation.register(backend)
     try:
-        module = importlib.import_module(f"{package}.cross_attention")
+        module = importlib.import_module(f"{package}.{operation.name}")
     except ImportError as error:
         if (error.name or "").split(".")[0] == "memattn":
             raise  # a broken memattn is not a missing optional package
         return _unavailable(f"its kernels could not be imported ({error})")
-    return _Arm(
+    return _Functions(
         lambda request: op.why_not(request) or module.why_not(request),
-        module.beats_torch,
+        module.beats_torch if operation.torch_has else lambda request: True,
         op.forward,
     )
 
 
-def _unavailable(reason: str) -> _Arm:
-    return _Arm(lambda request: reason, lambda request: False, None)
+def _unavailable(reason: str) -> _Functions:
+    return _Functions(lambda request: reason, lambda request: False, None)

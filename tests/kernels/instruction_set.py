@@ -11,6 +11,7 @@ import torch
 
 import memattn
 from memattn import _extension
+from tests.kernels import column_statistics
 from tests.kernels.cross_attention import (
     DTYPES,
     assert_gradients_within_budget,
@@ -34,7 +35,8 @@ SIZES = [
 
 # What each set does in its own way at the ends of a range, in a vector's rest, or when it rounds.
 FILES = [
-    f"tests/kernels/test_cross_attention_{name}.py" for name in ("edges", "layouts", "rounding")
+    *(f"tests/kernels/test_cross_attention_{name}.py" for name in ("edges", "layouts", "rounding")),
+    "tests/kernels/test_column_statistics_edges.py",
 ]
 
 
@@ -48,12 +50,20 @@ def check(shape, dtype, arguments):
     assert_gradients_within_budget(attention, tensors, arguments)
 
 
+def check_columns(shape, dtype, names):
+    tensors, arguments = column_statistics.call_of(shape, dtype, names=names)
+    result = memattn.column_statistics(*tensors, **arguments, backend="cpu")
+    column_statistics.assert_result_within_budget(result, tensors, arguments)
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
     for number, size in enumerate(SIZES):
         for dtype in DTYPES:
             shape = (2, *size)
             check(shape, dtype, extras(shape) if number % 2 else {})
+            check_columns(shape, dtype, ("logsumexp", "key_bias", "token"))
+            check_columns(shape, dtype, ("key_bias", "token") if number % 2 else ())
     # The packages are those of the process that asked, whatever pyproject.toml says.
     settings = ["--quiet", "--override-ini=pythonpath=", "-p", "no:cacheprovider", "-k", "cpu-cpu"]
     failed = pytest.main([*settings, *FILES])

@@ -60,10 +60,10 @@ def test_auto_leaves_plain_attention_to_torch_where_that_is_faster(name, runs):
     program = (
         "import torch, memattn\n"
         "from memattn.kernels.cpu import cross_attention as kernel\n"
-        "from memattn.ops.contract import checked_request\n"
+        "from memattn.ops.contract import cross_attention_request\n"
         f"for keys in {list(runs)}:\n"
         "    key = torch.zeros(1, 1, keys, 8)\n"
-        "    request = checked_request(key, key, key, key_bias=None, begin_scale=None,\n"
+        "    request = cross_attention_request(key, key, key, key_bias=None, begin_scale=None,\n"
         "                              token=None, scale=None, statistics=False)\n"
         "    print(kernel.why_not(request), kernel.beats_torch(request))\n"
     )

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import memattn
-from memattn.ops import torch_library
-from memattn.ops.contract import checked_request
+from memattn.ops.contract import cross_attention_request
+from memattn.ops.torch_library import cross_attention as torch_library
 
 TINY = torch.zeros(1, 1, 1, 8)
 REASON = dict(memattn.explain(TINY, TINY, TINY))["cpu"]
@@ -37,7 +37,7 @@ def extras(device):
 
 def request(tensors, *, logsumexp, **changes):
     given = {"key_bias": None, "begin_scale": None, "token": None, "scale": None, **changes}
-    asked = checked_request(*tensors, **{"statistics": True, **given})
+    asked = cross_attention_request(*tensors, **{"statistics": True, **given})
     return asked._replace(logsumexp=logsumexp)
 
 

@@ -10,6 +10,7 @@ import torch
 import memattn
 from memattn import _env
 from memattn.errors import UnsupportedBackendError
+from memattn.ops import dispatch
 
 TENSORS = (torch.zeros(1, 1, 2, 8), torch.zeros(1, 1, 3, 8), torch.zeros(1, 1, 3, 8))
 
@@ -148,3 +149,26 @@ def test_a_backend_is_loaded_once_and_whole(tmp_path, program, first_line, print
     code = program.format(folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == (printed, "")
+
+
+def test_a_backend_that_lacks_an_operation_says_so():
+    operation = dispatch.Operation("pooling", register=None)
+    assert dict(dispatch.reasons(operation, None))["reference"] == "it has no kernel for pooling"
+
+
+COMPILED_PROGRAM = """
+import torch, memattn
+query, key = torch.randn(1, 1, 2, 8), torch.randn(1, 1, 3, 8)
+def both(query, key):
+    attention = memattn.cross_attention(query, key, key)
+    return attention.token_mass - memattn.column_statistics(query, key).token_mass
+graph = torch.compile(both, fullgraph=True, backend="eager")
+print(bool(graph(query, key).abs().max() < 1e-6))
+"""
+
+
+def test_what_is_first_called_by_a_compiled_function_is_loaded_while_it_is_traced():
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED_PROGRAM], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n", done.stderr

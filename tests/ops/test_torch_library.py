@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import memattn
-from memattn.ops import torch_library
-from memattn.ops.contract import checked_request
+from memattn.ops.contract import cross_attention_request
+from memattn.ops.torch_library import cross_attention as torch_library
 
 NAME = "memattn::cross_attention_example"
 OP = torch_library.register("example")
@@ -78,7 +78,7 @@ def request(tensors, **changes):
         "scale": None,
         "statistics": True,
     }
-    return checked_request(*tensors, **{**defaults, **changes})
+    return cross_attention_request(*tensors, **{**defaults, **changes})
 
 
 def extras():

@@ -1,6 +1,4 @@
-"""What every compiled backend of `cross_attention` has in common: schema, fake and autograd.
-
-A compiled backend implements two ops, defined here once under its own name:
+"""The two ops behind every compiled backend of `cross_attention`, under its own name.
 
     memattn::cross_attention_<backend>           output, token mass, token entropy, map, logsumexp
     memattn::cross_attention_<backend>_backward  gradients of query, key and value
@@ -17,8 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from memattn.ops.torch_library.derivatives import USE_REFERENCE, gradient_refusal, refusal
 from memattn.types import CrossAttentionRequest, CrossAttentionResult
 
 _SCHEMA = (
@@ -31,23 +29,17 @@ _BACKWARD_SCHEMA = (
     "Tensor? begin_scale, Tensor output, Tensor logsumexp, float scale) "
     "-> (Tensor, Tensor, Tensor)"
 )
-_USE_REFERENCE = 'use backend="reference", which differentiates everything to any order'
 
 
 @dataclass(frozen=True)
-class CompiledOp:
+class CompiledCrossAttention:
     """The op of one compiled backend, called with a request."""
 
     op: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 
     def why_not(self, request: CrossAttentionRequest) -> str | None:
         """Say which derivative the request asks for that no compiled backend has."""
-        tensors = [value for value in request if isinstance(value, Tensor)]
-        if _has_tangent(tensors):
-            return f"it has no forward-mode derivative; {_USE_REFERENCE}"
-        if not torch.is_grad_enabled():
-            return None
-        return _bias_refusal(request.key_bias, request.begin_scale)
+        return refusal(request, key_bias=request.key_bias, begin_scale=request.begin_scale)
 
     def forward(self, request: CrossAttentionRequest) -> CrossAttentionResult:
         """Run the op, keeping logsumexp if a backward may follow."""
@@ -66,7 +58,7 @@ class CompiledOp:
 
 
 @functools.cache  # torch defines an op once, and an import may be tried again
-def register(backend: str) -> CompiledOp:
+def register(backend: str) -> CompiledCrossAttention:
     """Define the two ops of a compiled backend, with fake and autograd; it implements them."""
     name = f"memattn::cross_attention_{backend}"
     torch.library.define(name, _SCHEMA)
@@ -79,13 +71,13 @@ def register(backend: str) -> CompiledOp:
         return (*gradients, None, None, None, None, None, None)
 
     def no_double_backward(ctx: Any, *_: Tensor) -> None:  # noqa: ANN401
-        raise RuntimeError(f"{name} has no second derivative; {_USE_REFERENCE}")
+        raise RuntimeError(f"{name} has no second derivative; {USE_REFERENCE}")
 
     torch.library.register_fake(name, _fake)
     torch.library.register_fake(f"{name}_backward", _fake_backward)
     torch.library.register_autograd(name, backward, setup_context=_setup_context)
     torch.library.register_autograd(f"{name}_backward", no_double_backward)
-    return CompiledOp(op)
+    return CompiledCrossAttention(op)
 
 
 def _fake(
@@ -134,7 +126,7 @@ def _setup_context(
 ) -> None:
     query, key, value, key_bias, begin_scale, _, scale, _, keep_logsumexp = inputs
     attention, mass, entropy, token_map, logsumexp = output
-    reason = _bias_refusal(key_bias, begin_scale)
+    reason = gradient_refusal(key_bias=key_bias, begin_scale=begin_scale)
     if reason is not None:
         raise RuntimeError(reason)
     if not keep_logsumexp:
@@ -142,16 +134,3 @@ def _setup_context(
     ctx.mark_non_differentiable(mass, entropy, token_map, logsumexp)
     ctx.save_for_backward(query, key, value, key_bias, begin_scale, attention, logsumexp)
     ctx.scale = scale
-
-
-def _bias_refusal(key_bias: Tensor | None, begin_scale: Tensor | None) -> str | None:
-    for name, tensor in (("key_bias", key_bias), ("begin_scale", begin_scale)):
-        if tensor is not None and tensor.requires_grad:
-            return f"it has no gradient for {name}; {_USE_REFERENCE}"
-    return None
-
-
-def _has_tangent(tensors: list[Tensor]) -> bool:
-    if forward_ad._current_level < 0:
-        return False
-    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)

@@ -1,0 +1,208 @@
+"""What Triton makes of the kernels for a GPU that is not here: registers, spills, instructions.
+
+Triton's wheel brings the assembler and the disassembler, so this needs no GPU and no toolkit:
+`python -m memattn.benchmarks.compiled FILE.csv` compiles every case and writes the table that is
+committed as benchmarks/results/triton-compiled.csv.
+"""
+
+import csv
+import itertools
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from tqdm import tqdm
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from memattn.benchmarks.cases import DTYPES
+from memattn.kernels.triton import column_statistics, cross_attention, fold
+from memattn.kernels.triton.launch import Launch
+
+CAPABILITIES = (80, 90, 100)  # A100, H100 and H200, B200
+# One number for each way that depth and keys are cut up.
+DIMS = (8, 40, 64, 80, 96, 128, 160, 256)
+KEYS = (16, 77, 120, 300)
+# What each has beside the output: nothing, the statistics, everything that can be asked for.
+ASKED = ("plain", "statistics", "everything")
+
+_POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+# Pointers to tensors of the inputs' dtype; all others are float32, or the token's int64.
+_INPUTS = ("query", "key", "value", "output", "grad_output", "grad_query")
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+# Ampere's and Hopper's instructions for 16-bit numbers, and Blackwell's.
+_MATRIX = r"\b(HMMA|HGMMA|UTCHMMA)\b"
+
+
+class Case(NamedTuple):
+    """One kernel in one form.
+
+    Attributes:
+        kernel: "forward", "query_gradient", "key_gradient", "row_normaliser", "columns" or "fold".
+        dtype: Of query, key and value, by its name in `DTYPES`.
+        dim: D.
+        keys: Lk, or the number of columns.
+        asked: One of `ASKED`.
+        capability: 10 * major + minor, e.g. 90.
+    """
+
+    kernel: str
+    dtype: str
+    dim: int
+    keys: int
+    asked: str
+    capability: int
+
+
+class Compiled(NamedTuple):
+    """One kernel as a GPU would run it.
+
+    Attributes:
+        registers: Registers per thread, of 255.
+        spilled: Bytes per thread that did not fit them.
+        shared: Shared memory per program in bytes.
+        instructions: How many there are.
+        matrix: How many of them are for tensor cores.
+        wide: Loads from global memory of 16 bytes per thread.
+        narrow: Those of 2.
+    """
+
+    registers: int
+    spilled: int
+    shared: int
+    instructions: int
+    matrix: int
+    wide: int
+    narrow: int
+
+
+def cases() -> Iterator[Case]:
+    """Every case of the committed table.
+
+    Forward: all of dtype, dimension and keys; what is asked for takes turns. Backward and columns
+    do not depend on the number of keys, but for a bias that is looked through before.
+    """
+    for capability, dtype in itertools.product(CAPABILITIES, DTYPES):
+        for (i, dim), (j, keys) in itertools.product(enumerate(DIMS), enumerate(KEYS)):
+            yield Case("forward", dtype, dim, keys, ASKED[(i + j) % len(ASKED)], capability)
+        for i, dim in enumerate(DIMS):
+            asked = ASKED[1 + i % 2]
+            for kernel in ("query_gradient", "key_gradient", "row_normaliser", "columns"):
+                yield Case(kernel, dtype, dim, 333, asked, capability)
+    for capability in CAPABILITIES:
+        yield Case("fold", "fp32", 8, 77, "statistics", capability)
+
+
+def compiled(case: Case) -> Compiled:
+    """Compile a case as its launcher would, and read what came of it."""
+    launch, absent = _launch(case)
+    names = launch.kernel.arg_names
+    constants: dict[str, Any] = launch.constants | {f"{name}_ptr": None for name in absent}
+    dtype = DTYPES[case.dtype]
+    source = ASTSource(
+        fn=launch.kernel,
+        signature={
+            name: "constexpr" if name in constants else _type(name, dtype) for name in names
+        },
+        constexprs={(names.index(name),): value for name, value in constants.items()},
+        attrs={
+            (index,): [["tt.divisibility", 16]]  # torch aligns what it allocates
+            for index, name in enumerate(names)
+            if name.endswith("_ptr") and name not in constants
+        },
+    )
+    target = GPUTarget("cuda", case.capability, 32)
+    made = triton.compile(source, target=target, options=launch.options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        usage = _run("cuobjdump", "--dump-resource-usage", file.name)
+        assembly = _run("nvdisasm", "--print-code", file.name)
+    found = re.search(r"REG:(\d+) STACK:(\d+).* LOCAL:(\d+)", usage)
+    assert found is not None, usage
+    registers, stack, local = map(int, found.groups())
+    return Compiled(
+        registers=registers,
+        spilled=stack + local,
+        shared=made.metadata.shared,
+        instructions=_count(r"/\*[0-9a-f]{4,}\*/", assembly),
+        matrix=_count(_MATRIX, assembly),
+        wide=_count(r"\bLDG(STS)?\.E\S*\.128", assembly),
+        narrow=_count(r"\bLDG(STS)?\.E\S*\.U?16", assembly),
+    )
+
+
+def _launch(case: Case) -> tuple[Launch, tuple[str, ...]]:
+    """How a case is launched, and which pointers the call then passes as None."""
+    everything = case.asked == "everything"
+    shared: dict[str, Any] = {"unit": 8, "precision": "ieee", "has_bias": everything}
+    shape = DTYPES[case.dtype], case.dim, case.keys
+    if case.kernel == "fold":
+        return fold.LAUNCH, ()
+    if case.kernel == "forward":
+        launch = cross_attention.forward_launch(
+            *shape,
+            **shared,
+            has_begin=everything,
+            has_token=everything,
+            statistics=case.asked != "plain",
+            logsumexp=everything,
+        )
+        return launch, () if everything else ("bias", "begin_scale", "token")
+    if case.kernel.endswith("gradient"):
+        launches = cross_attention.backward_launches(*shape, **shared, has_begin=everything)
+        absent: tuple[str, ...] = () if everything else ("bias", "begin_scale")
+        return launches[case.kernel == "key_gradient"], absent
+    # Everything is a bias, a token and no logsumexp.
+    launches = column_statistics.launches(
+        *shape, **shared, has_token=everything, is_logsumexp=not everything
+    )
+    if case.kernel == "row_normaliser":
+        return launches[0], () if everything else ("bias",)
+    return launches[1], () if everything else ("bias", "token", "total")
+
+
+def _type(name: str, dtype: torch.dtype) -> str:
+    if not name.endswith("_ptr"):
+        return "fp32" if name == "scale_log2" else "i32"
+    if name == "token_ptr":
+        return "*i64"
+    return _POINTERS[dtype if name.removesuffix("_ptr") in _INPUTS else torch.float32]
+
+
+def _run(tool: str, *arguments: str) -> str:
+    command = [str(_TOOLS / tool), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _count(pattern: str, text: str) -> int:
+    return len(re.findall(pattern, text))
+
+
+def _in_a_process(case: Case) -> Compiled:
+    torch.set_num_threads(1)
+    return compiled(case)
+
+
+def main(file: Path) -> None:
+    """Compile every case and write the table."""
+    every = list(cases())
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        rows = list(tqdm(pool.map(_in_a_process, every), total=len(every), desc="compile"))
+    with file.open("w", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(("triton", *Case._fields, *Compiled._fields))
+        for case, row in zip(every, rows, strict=True):
+            table.writerow((triton.__version__, *case, *row))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

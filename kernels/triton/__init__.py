@@ -1,0 +1,1 @@
+"""The Triton backend: any GPU that Triton knows; kernels are compiled at the first call."""

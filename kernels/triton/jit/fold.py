@@ -1,0 +1,28 @@
+"""The sums of several programs made one, always in the same order."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit(do_not_specialize=["chunks", "columns"])
+def fold_kernel(
+    first_ptr, second_ptr, first_folded_ptr, second_folded_ptr, chunks, columns,
+    BLOCK_CHUNKS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """One program: BLOCK_COLUMNS sums of one row of one tensor; every block of chunks is a tree."""
+    partials_ptr = first_ptr
+    folded_ptr = first_folded_ptr
+    if tl.program_id(1) == 1:
+        partials_ptr = second_ptr
+        folded_ptr = second_folded_ptr
+    blocks = tl.cdiv(columns, BLOCK_COLUMNS)
+    row = (tl.program_id(0) // blocks).to(tl.int64)
+    offsets = tl.program_id(0) % blocks * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+    partials_ptr += row * chunks * columns
+    total = tl.zeros([BLOCK_COLUMNS], tl.float32)
+    for start in tl.range(0, chunks, BLOCK_CHUNKS):
+        chunk = start + tl.arange(0, BLOCK_CHUNKS)
+        mask = (chunk < chunks)[:, None] & (offsets < columns)[None, :]
+        addresses = partials_ptr + chunk[:, None] * columns + offsets[None, :]
+        total += tl.sum(tl.load(addresses, mask=mask, other=0.0), axis=0)
+    tl.store(folded_ptr + row * columns + offsets, total, mask=offsets < columns)

@@ -1,0 +1,107 @@
+"""What every launch needs: whether it can be, how it is compiled, and operands in order."""
+
+import contextlib
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from triton import knobs
+
+LOG2_E = math.log2(math.e)
+# Triton's names for nvidia and amd, and for intel. The interpreter takes the CPU's tensors.
+_DEVICES = ("cpu",) if knobs.runtime.interpret else ("cuda", "xpu")
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+if knobs.runtime.interpret:  # it has no bfloat16 arithmetic
+    _DTYPES = _DTYPES[:2]
+
+
+class Launch(NamedTuple):
+    """A kernel and all that it is compiled with.
+
+    Attributes:
+        kernel: The kernel.
+        constants: Its compile-time arguments by name.
+        warps: Warps per program.
+        stages: Tiles that are being loaded or computed at a time.
+    """
+
+    kernel: Any
+    constants: dict[str, Any]
+    warps: int
+    stages: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The compiler's options, which have Triton's names."""
+        # Products and sums in one instruction, as before Triton 3.10 by default.
+        return {
+            "num_warps": self.warps,
+            "num_stages": self.stages,
+            "enable_fp_fusion": True,
+        }
+
+    def __call__(self, grid: tuple[int, ...], *arguments: object) -> None:
+        """Launch it with its remaining arguments, in order."""
+        self.kernel[grid](*arguments, **self.constants, **self.options)
+
+
+def refusal(query: Tensor) -> str | None:
+    """Say what about the device, dtype or depth of a call the kernels cannot do, or None."""
+    dim = query.shape[3]
+    if query.device.type not in _DEVICES:
+        return f"it takes tensors on {' or '.join(_DEVICES)}, got {query.device}"
+    if query.dtype not in _DTYPES:
+        return f"it takes {', '.join(map(str, _DTYPES))}, got {query.dtype}"
+    if dim % 8 != 0 or dim > 256:
+        return f"it takes head dimensions that are multiples of 8 up to 256, got {dim}"
+    return None
+
+
+def running_on(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Makes the tensor's device the current one, where Triton launches."""
+    if tensor.device.type == "cpu":
+        return contextlib.nullcontext()
+    return torch.accelerator.device_index(tensor.device.index)
+
+
+def readable(tensor: Tensor) -> Tensor:
+    """The tensor, copied if the numbers of one head and position do not lie side by side."""
+    return tensor if tensor.stride(3) == 1 else tensor.contiguous()
+
+
+def plain_float32(tensor: Tensor | None) -> Tensor | None:
+    """A small operand as the kernels read it: float32, without gaps."""
+    return None if tensor is None else tensor.float().contiguous()
+
+
+def stride_unit(*tensors: Tensor) -> int:
+    """8 if all strides are multiples of it, else 1.
+
+    Told so, Triton loads 16 bytes at a time. By itself it looks for multiples of 16, which the head
+    stride of 40 or 72 is not: it then loads number by number.
+    """
+    return 8 if all(stride % 8 == 0 for t in tensors for stride in t.stride()[:3]) else 1
+
+
+def strides(tensor: Tensor, unit: int) -> tuple[int, int, int]:
+    """The strides of batch, head and position, in units."""
+    batch, head, position, _ = tensor.stride()
+    return batch // unit, head // unit, position // unit
+
+
+def precision(dtype: torch.dtype) -> str:
+    """How products of float32 are computed: rounded to TF32 only if torch may do so too."""
+    if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        return "tf32"
+    return "ieee"
+
+
+def divided_up(length: int, size: int) -> int:
+    """How many pieces of a size hold a length."""
+    return -(-length // size)
+
+
+def next_power_of_two(length: int) -> int:
+    """The smallest power of two that is not below `length`."""
+    return 1 << (length - 1).bit_length()

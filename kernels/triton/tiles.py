@@ -1,0 +1,78 @@
+"""How a call is cut up: tiles in two parts, and what a program has of queries and warps."""
+
+from typing import NamedTuple
+
+import torch
+
+# Reduction length of one tensor-core instruction on 16-bit numbers: Triton pads tiles up to it.
+_LEAST_PART = 16
+# Columns that a second part has to save: 40 as 32 + 16 takes 54 registers more than as 64, and on
+# Hopper no fewer instructions (benchmarks/results/triton-parts.txt).
+_WORTH_TWO = 32
+# What 128 threads can hold of 64 queries while all keys are one tile, in numbers per query.
+_SHORT_NUMBERS = 280
+
+
+class Tiles(NamedTuple):
+    """How one kernel is launched. None of it may depend on B or H: results do not.
+
+    Attributes:
+        block_q: Queries per tile.
+        block_k: Keys per tile; 0 where all keys are one tile.
+        tiles: Tiles of queries per program.
+        warps: Warps per program.
+        stages: Tiles that are being loaded or computed at a time.
+    """
+
+    block_q: int
+    block_k: int
+    tiles: int
+    warps: int
+    stages: int
+
+
+def parts(length: int) -> tuple[int, int]:
+    """A power of two that holds `length`, or two where they save much: 77 is 64 + 16, 40 is 64.
+
+    Triton's tiles are powers of two; 77 keys in one of them would compute 128.
+    """
+    whole = max(_LEAST_PART, 1 << (length - 1).bit_length())
+    large = whole // 2
+    small = max(_LEAST_PART, 1 << max(length - large - 1, 0).bit_length())
+    return (large, small) if whole - large - small >= _WORTH_TWO else (whole, 0)
+
+
+def forward_tiles(keys: int, dim: int, dtype: torch.dtype, *, biased: bool) -> Tiles:
+    """What the forward of a call is launched with; `biased` is one with key_bias or begin_scale.
+
+    The limits are where the compiler runs out of registers; which of the sizes below them are
+    fastest has not been measured.
+    """
+    depth = sum(parts(dim))
+    if dtype == torch.float32:
+        return Tiles(block_q=32, block_k=32, tiles=1, warps=8, stages=1)
+    # Two sums for each key, and half as many numbers again as the output has.
+    numbers = 2 * sum(parts(keys)) + 1.5 * depth
+    if numbers <= _SHORT_NUMBERS and not (biased and depth > 64):
+        return Tiles(
+            block_q=64, block_k=0, tiles=4, warps=4, stages=1 if biased or depth > 64 else 2
+        )
+    if depth <= 80:
+        return Tiles(block_q=64, block_k=64, tiles=1, warps=4, stages=2)
+    return Tiles(block_q=64, block_k=32, tiles=1, warps=8 if depth > 192 else 4, stages=2)
+
+
+def backward_tiles(dim: int, dtype: torch.dtype) -> Tiles:
+    """What both kernels of a backward are launched with; `tiles` is that of the second."""
+    if dtype == torch.float32:
+        return Tiles(block_q=16, block_k=32, tiles=64, warps=8, stages=1)
+    if sum(parts(dim)) <= 80:
+        return Tiles(block_q=64, block_k=64, tiles=16, warps=8, stages=1)
+    return Tiles(block_q=32, block_k=32, tiles=32, warps=8, stages=1)
+
+
+def column_tiles(dim: int, dtype: torch.dtype) -> Tiles:
+    """What the statistics of columns are launched with."""
+    if dtype == torch.float32:
+        return Tiles(block_q=32, block_k=32, tiles=16, warps=8, stages=1)
+    return Tiles(block_q=64, block_k=64, tiles=8, warps=4, stages=2)

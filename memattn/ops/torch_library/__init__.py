@@ -1,0 +1,1 @@
+"""What the compiled backends of an operation have in common: schema, fake and autograd."""

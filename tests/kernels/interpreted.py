@@ -1,0 +1,61 @@
+"""Run the Triton kernels in Triton's interpreter, on the CPU.
+
+Run as a program, in a process of its own: Triton reads TRITON_INTERPRET when it is imported.
+"""
+
+import functools
+import sys
+
+import pytest
+import torch
+
+import memattn
+from tests.kernels.cross_attention import (
+    assert_gradients_within_budget,
+    assert_result_within_budget,
+    extras,
+    inputs,
+)
+
+DTYPES = [torch.float32, torch.float16]  # the interpreter has no bfloat16 arithmetic
+
+# heads, queries, keys, dimension: one part and two of keys and of depth, one look and two, rows and
+# keys beyond the end of their tiles, and sums of several programs.
+SIZES = [
+    (8, 5, 7, 8),
+    (2, 70, 77, 40),
+    (1, 600, 16, 24),
+    (1, 65, 80, 160),
+    (2, 33, 128, 72),
+    (2, 66, 129, 16),
+    (1, 70, 333, 88),
+]
+
+# What is at the ends of a range, how memory lies, and what is refused: small shapes already.
+FILES = [f"tests/kernels/test_cross_attention_{name}.py" for name in ("edges", "layouts")] + [
+    "tests/kernels/test_column_statistics.py"
+]
+
+
+def check(shape, dtype, arguments):
+    tensors = inputs(shape, dtype)
+    attention = functools.partial(memattn.cross_attention, backend="triton")
+    assert_result_within_budget(attention(*tensors, **arguments), tensors, arguments)
+    assert_result_within_budget(attention(*tensors, statistics=False), tensors, {})
+    arguments.pop("token", None)
+    assert_gradients_within_budget(attention, tensors, arguments)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    for number, size in enumerate(SIZES):
+        for dtype in DTYPES:
+            shape = (2, *size)
+            check(shape, dtype, extras(shape) if number % 2 else {})
+    # The packages are those of the process that asked, whatever pyproject.toml says. Numbers beyond
+    # the largest are part of the tests; numpy, which computes here, warns about them.
+    settings = ["--quiet", "--override-ini=pythonpath=", "-p", "no:cacheprovider"]
+    settings += ["-W", "ignore::RuntimeWarning", "-k", "triton-cpu and not bfloat16"]
+    failed = pytest.main([*settings, *FILES])
+    print("interpreted")
+    sys.exit(failed)

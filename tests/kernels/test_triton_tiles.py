@@ -1,0 +1,65 @@
+"""How the Triton kernels cut up depth, keys and queries."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+from memattn.kernels.triton.launch import stride_unit
+from memattn.kernels.triton.tiles import backward_tiles, column_tiles, forward_tiles, parts
+from tests.kernels.cross_attention import DTYPES, inputs
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (1, (16, 0)),
+        (16, (16, 0)),
+        (17, (32, 0)),
+        (40, (64, 0)),
+        (64, (64, 0)),
+        (72, (64, 16)),
+        (77, (64, 16)),
+        (81, (64, 32)),
+        (96, (64, 32)),
+        (97, (128, 0)),
+        (120, (128, 0)),
+        (160, (128, 32)),
+        (256, (256, 0)),
+    ],
+)
+def test_parts_of_lengths_that_models_have(length, expected):
+    assert parts(length) == expected
+
+
+def test_two_parts_are_the_tightest_and_save_enough():
+    powers = [16 << n for n in range(7)]
+    pairs = [(a, b) for a in powers for b in powers if b < a]
+    for length in range(1, 1025):
+        whole = min(power for power in powers if power >= length)
+        tightest = min(a + b for a, b in pairs if a + b >= length)
+        expected = tightest if whole - tightest >= 32 else whole
+        assert sum(parts(length)) == expected
+        assert parts(length) in pairs or parts(length) == (whole, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dim", range(8, 257, 8))
+def test_tiles_are_what_the_kernels_can_be_compiled_with(dim, dtype):
+    tiles = [
+        forward_tiles(keys, dim, dtype, biased=biased)
+        for keys in (1, 16, 77, 120, 128, 129, 1024)
+        for biased in (False, True)
+    ]
+    for one in (*tiles, backward_tiles(dim, dtype), column_tiles(dim, dtype)):
+        assert one.block_q % 16 == 0  # rows r and r + 8 of every 16 are added in one thread
+        assert one.block_q.bit_count() == 1
+        assert one.block_k.bit_count() <= 1
+        assert one.warps in (4, 8)
+
+
+def test_strides_are_counted_in_eights_where_all_of_them_can_be():
+    query, key, value = inputs((2, 3, 5, 7, 40))
+    assert stride_unit(query, key, value) == 8
+    odd = torch.randn(2, 5, 3 * 40 + 1)[..., :-1].unflatten(2, (3, 40)).transpose(1, 2)
+    assert stride_unit(query, odd) == 1
