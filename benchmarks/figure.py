@@ -5,8 +5,9 @@ from pathlib import Path
 
 import jinja2
 
-from memattn.benchmarks.ratios import Row, rows, sdpa_limit
+from memattn.benchmarks.ratios import Row, clocks, rows
 from memattn.benchmarks.results import Results
+from memattn.benchmarks.targets import sdpa_limit
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BELOW = 760, 128, 24, 92, 34
 _ROW, _APART = 30, 9  # pixels from layer to layer, and between the dtypes of one
@@ -45,7 +46,7 @@ class _Mark:
 
 
 def figure(results: Results) -> str:
-    """The ratio to scaled_dot_product_attention as a dot chart, in SVG.
+    """The ratio to scaled_dot_product_attention as a dot chart, in SVG; on a GPU with a cold cache.
 
     A dot is the median over the turns, and half of them lie on the bar behind it. The picture
     brings its own background, so that it can be read on a light page and on a dark one.
@@ -53,13 +54,16 @@ def figure(results: Results) -> str:
     Args:
         results: A run of the kernels.
     """
-    table = rows(results)
+    clock = clocks(results)[-1]
+    table = rows(results, clock)
     dtypes = list(dict.fromkeys(row.timing.dtype for row in table))
     names = list(dict.fromkeys(row.timing.shape for row in table))
     # By the dots: one turn that was disturbed may have a bar that leaves the picture.
     widest = max(_LEAST_RANGE, 1.05 * max(row.sdpa.median for row in table))
     bottom = _TOP + _ROW * len(names)
     machine = results.machine
+    threads = f"{machine['threads']} threads"
+    how = threads if clock == "eager" else "kernel time with a cold cache"
 
     def x(ratio: float) -> float:
         return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * min(ratio / widest, 1.0), 1)
@@ -93,8 +97,8 @@ def figure(results: Results) -> str:
         top=_TOP,
         bottom=bottom,
         title="Attention with statistics, time by that of torch's attention without",
-        subtitle=f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}, "
-        f"{results.date}; lower is better",
+        subtitle=f"{machine['device']}, {how}, torch {machine['torch']}, {results.date}; "
+        "lower is better",
         dtypes=dtypes,
         ticks=[_Mark(x(_TICK * n), f"{_TICK * n:g}") for n in range(int(widest / _TICK) + 1)],
         references=references,

@@ -11,7 +11,7 @@ import torch
 import memattn
 from memattn import _extension
 
-_PACKAGES = ("torch", "triton", "diffusers")
+_PACKAGES = ("torch", "triton", "diffusers", "flash-colreduce")
 
 
 def folder_name(device: str) -> str:

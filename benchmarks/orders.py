@@ -2,9 +2,12 @@
 
 import random
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Name = TypeVar("Name")
 
 
-def orders(names: Iterable[str], rounds: int, seed: int = 0) -> Iterator[list[str]]:
+def orders(names: Iterable[Name], rounds: int, seed: int = 0) -> Iterator[list[Name]]:
     """An order for every round.
 
     Drawn for every first round of two, and reversed in the second, so that no call gains from its

@@ -5,6 +5,7 @@ output projection reads. Whoever writes another layout pays for the copy, as in 
 """
 
 import contextlib
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
@@ -18,9 +19,15 @@ import memattn
 from memattn.benchmarks.cases import Case
 from memattn.types import Backend
 
-# The first two are memattn's, the others its rivals: attention alone, and attention with token mass
-# and token entropy.
-Kind = Literal["with statistics", "without statistics", "plain", "sums"]
+# The first two are memattn's, the others its rivals: attention alone, attention with token mass and
+# token entropy, and attention with token mass only.
+Kind = Literal["with statistics", "without statistics", "plain", "sums", "mass"]
+_SUMS = {"with statistics": ("token_mass", "token_entropy"), "mass": ("token_mass",)}
+_SUMS["sums"] = _SUMS["with statistics"]
+
+
+class Unavailable(Exception):
+    """A rival cannot be timed on a case; the message says why."""
 
 
 class Attended(NamedTuple):
@@ -29,7 +36,7 @@ class Attended(NamedTuple):
     Attributes:
         output: [B, Lq, H * D].
         token_mass: [B, H, Lk], or None without statistics.
-        token_entropy: [B, H, Lk], or None without statistics.
+        token_entropy: The same, or None where only token mass is given.
     """
 
     output: Tensor
@@ -53,6 +60,16 @@ class Provider:
     call: Callable[[Tensor, Tensor, Tensor], Attended]
     sdpa_backend: SDPBackend | None = None
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is memattn's."""
+        return self.kind in ("with statistics", "without statistics")
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """Which sums over queries it gives, by the names of the fields."""
+        return _SUMS.get(self.kind, ())
+
     def chosen(self) -> contextlib.AbstractContextManager[None]:
         """Holds torch to the provider's kernel. Entered outside the timed call."""
         if self.sdpa_backend is None:
@@ -61,13 +78,13 @@ class Provider:
         return held
 
 
-def _for_projection(output: Tensor) -> Tensor:
+def for_projection(output: Tensor) -> Tensor:
     """Attention output [B, H, Lq, D] as (B, Lq, H * D): a view if it was laid out for that."""
     return output.transpose(1, 2).flatten(2)
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor) -> Attended:
-    return Attended(_for_projection(F.scaled_dot_product_attention(query, key, value)))
+    return Attended(for_projection(F.scaled_dot_product_attention(query, key, value)))
 
 
 def _scores(query: Tensor, key: Tensor) -> Tensor:
@@ -87,18 +104,18 @@ def _softmax_with_sums(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def _eager(query: Tensor, key: Tensor, value: Tensor) -> Attended:
-    return Attended(_for_projection(_scores(query, key).softmax(dim=3) @ value))
+    return Attended(for_projection(_scores(query, key).softmax(dim=3) @ value))
 
 
 def _eager_with_sums(query: Tensor, key: Tensor, value: Tensor) -> Attended:
     probs, mass, entropy = _softmax_with_sums(query, key)
-    return Attended(_for_projection(probs @ value), mass, entropy)
+    return Attended(for_projection(probs @ value), mass, entropy)
 
 
 def _sdpa_with_sums(query: Tensor, key: Tensor, value: Tensor) -> Attended:
     output = F.scaled_dot_product_attention(query, key, value)
     _, mass, entropy = _softmax_with_sums(query, key)
-    return Attended(_for_projection(output), mass, entropy)
+    return Attended(for_projection(output), mass, entropy)
 
 
 SDPA = Provider("sdpa", "plain", _sdpa)
@@ -118,13 +135,53 @@ SUMS = (
 )
 
 
+def _kernel_name(backend: SDPBackend) -> str:
+    return "sdpa_" + backend.name.removesuffix("_ATTENTION").lower()
+
+
 def plain_attention(device: str) -> tuple[Provider, ...]:
     """Torch's default choice, each of its kernels by itself, and two products with a softmax."""
-    kernels = tuple(
-        Provider("sdpa_" + backend.name.removesuffix("_ATTENTION").lower(), "plain", _sdpa, backend)
-        for backend in _KERNELS[device]
+    return (SDPA, *(kernel(backend) for backend in _KERNELS[device]), _EAGER)
+
+
+def kernel(backend: SDPBackend) -> Provider:
+    """One of torch's kernels."""
+    return Provider(_kernel_name(backend), "plain", _sdpa, backend)
+
+
+def with_colreduce() -> tuple[Provider, ...]:
+    """Each of torch's kernels that may be the fastest, and flash-colreduce's token mass beside it.
+
+    Empty where flash-colreduce cannot be imported: `absent` says so.
+    """
+    if absent("cuda"):
+        return ()
+    flash_colreduce = importlib.import_module("flash_colreduce").flash_colreduce
+
+    def call(query: Tensor, key: Tensor, value: Tensor) -> Attended:
+        output = F.scaled_dot_product_attention(query, key, value)
+        try:
+            mass = flash_colreduce(query, key, reduction="sum")
+        except Exception as error:  # a rival's failure is told, and ends nothing
+            raise Unavailable(f"flash-colreduce: {error}".splitlines()[0]) from error
+        return Attended(for_projection(output), mass)
+
+    return tuple(
+        Provider(f"{_kernel_name(backend)}_with_colreduce", "mass", call, backend)
+        for backend in _KERNELS["cuda"]
+        if backend != SDPBackend.MATH
     )
-    return (SDPA, *kernels, _EAGER)
+
+
+def absent(device: str) -> dict[str, str]:
+    """Rivals that are to take part on a device and cannot be imported, and why."""
+    if device == "cpu":  # it takes CUDA tensors only
+        return {}
+    try:
+        importlib.import_module("flash_colreduce")
+    except ImportError as error:
+        return {"flash-colreduce": f"it could not be imported ({error})"}
+    return {}
 
 
 def with_statistics(backend: str) -> Provider:
@@ -133,7 +190,7 @@ def with_statistics(backend: str) -> Provider:
 
     def call(query: Tensor, key: Tensor, value: Tensor) -> Attended:
         result = memattn.cross_attention(query, key, value, backend=name)
-        return Attended(_for_projection(result.output), result.token_mass, result.token_entropy)
+        return Attended(for_projection(result.output), result.token_mass, result.token_entropy)
 
     return Provider(f"memattn_{backend}", "with statistics", call)
 
@@ -144,7 +201,7 @@ def without_statistics(backend: str) -> Provider:
 
     def call(query: Tensor, key: Tensor, value: Tensor) -> Attended:
         result = memattn.cross_attention(query, key, value, statistics=False, backend=name)
-        return Attended(_for_projection(result.output))
+        return Attended(for_projection(result.output))
 
     return Provider(f"memattn_{backend}_without", "without statistics", call)
 
@@ -165,4 +222,5 @@ def providers(case: Case) -> list[Provider]:
     """Everybody for a case: memattn's backends that can run it, and their rivals."""
     able = [name for name, reason in backends(case).items() if reason is None]
     ours = [make(name) for name in able for make in (with_statistics, without_statistics)]
-    return [*ours, *plain_attention(case.device), *SUMS]
+    colreduce = with_colreduce() if case.device == "cuda" else ()
+    return [*ours, *plain_attention(case.device), *SUMS, *colreduce]

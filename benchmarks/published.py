@@ -4,16 +4,17 @@ import re
 from pathlib import Path
 
 from memattn.benchmarks.results import load
-from memattn.benchmarks.tables import Table, notes, tables, where
+from memattn.benchmarks.table import Table
+from memattn.benchmarks.tables import notes, tables, where
 
 RESULTS = Path(__file__).resolve().parent / "results"  # in a checkout; no wheel has it
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-RECORDING = "-recording"  # in the names of the files of that run
-_USUAL_RUN = re.compile(rf"\d{{4}}-\d\d-\d\d({RECORDING})?\.json")
+RECORDING, JOINT = "-recording", "-joint"  # in the names of the files of those runs
+_USUAL_RUN = re.compile(rf"\d{{4}}-\d\d-\d\d({RECORDING}|{JOINT}|)\.json")
 
 
 def newest(folder: Path = RESULTS) -> list[Path]:
-    """For every device, the last usual run of the kernels and the last one of recording.
+    """For every device, the last usual runs of the kernels, of joint attention and of recording.
 
     Runs of `--all` or `--only`, and those on a machine that was busy, are not taken.
 
@@ -22,10 +23,12 @@ def newest(folder: Path = RESULTS) -> list[Path]:
     """
     found = []
     for device in sorted(path for path in folder.glob("*") if path.is_dir()):
-        files = [path for path in sorted(device.glob("*.json")) if _USUAL_RUN.fullmatch(path.name)]
-        quiet = [path for path in files if load(path).machine.get("busy") is None]
-        for is_recording in (False, True):
-            found += [path for path in quiet if (RECORDING in path.name) == is_recording][-1:]
+        last = {}
+        for path in sorted(device.glob("*.json")):
+            usual = _USUAL_RUN.fullmatch(path.name)
+            if usual and load(path).machine.get("busy") is None:
+                last[usual[1]] = path
+        found += [last[kind] for kind in ("", JOINT, RECORDING) if kind in last]
     return found
 
 

@@ -1,12 +1,12 @@
-"""From times to ratios, and from ratios to verdicts. Lower is better throughout."""
+"""From times to ratios. Lower is better throughout."""
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from memattn.benchmarks.limits import limit_seconds
-from memattn.benchmarks.results import PairedRatio, Results, Timing
+from memattn.benchmarks.results import Clock, Results, Timing
 from memattn.errors import InputError
 from memattn.ops.dispatch import BACKENDS
 
@@ -20,86 +20,52 @@ class Ratio(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One case: memattn with statistics against everybody.
+    """One case of cross-attention on one clock: memattn with statistics against everybody.
 
     Attributes:
         timing: Of memattn with statistics.
+        microseconds: Its median on this clock.
         sdpa: By torch's default choice of plain attention.
         fastest: By the fastest plain attention on this machine.
         fastest_name: Which one that is.
         sums: By the fastest way to have output and statistics without memattn.
         without: By the same backend without statistics.
         limit: By what copying its bytes or a large product of as many operations would take.
+        mass: By the fastest attention with flash-colreduce beside it; None if that was not timed.
     """
 
     timing: Timing
+    microseconds: float
     sdpa: Ratio
     fastest: Ratio
     fastest_name: str
     sums: Ratio
     without: Ratio
     limit: Ratio
+    mass: Ratio | None
 
 
-class Target(NamedTuple):
-    """A promise about one column.
+class JointRow(NamedTuple):
+    """One case of joint attention on one clock.
 
     Attributes:
-        column: Name of a field of `Row`.
-        text: What is compared.
-        limit: The geometric mean may not be above it; None where nothing was promised.
-        worst: No single case may be above it; None if that was not promised.
-        applies: Which rows it is about.
+        timing: Of the fastest attention with the text's statistics.
+        microseconds: Its median on this clock.
+        without: By the fastest attention without.
+        without_name: Which one that is.
     """
 
-    column: str
-    text: str
-    limit: float | None
-    worst: float | None
-    applies: Callable[[Row], bool]
+    timing: Timing
+    microseconds: float
+    without: Ratio
+    without_name: str
 
 
-class Verdict(NamedTuple):
-    """Geometric mean and worst case of the rows a target is about; None without a limit."""
-
-    target: Target
-    mean: float
-    worst: float
-    worst_case: str
-    is_met: bool | None
-
-
-def _any(row: Row) -> bool:
-    return True
-
-
-def _short_prompt(row: Row) -> bool:
-    return row.timing.keys == 77
-
-
-def _large(row: Row) -> bool:
-    return row.timing.bytes >= 5e6
-
-
-# Set before there was a kernel. Plain attention was promised to be beaten at 77 tokens only, and
-# nothing was promised on the CPU of its fastest kernel.
-_TARGETS = {
-    "cpu": (
-        Target("without", "the same backend without statistics", 1.05, None, _any),
-        Target("sdpa", "torch's attention, 77 tokens", 0.70, 0.90, _short_prompt),
-        Target("fastest", "the fastest plain attention, 77 tokens", None, None, _short_prompt),
-        Target("sums", "the fastest softmax with explicit sums", 0.35, None, _any),
-        Target("limit", "a copy or a product, layers from 5 MB", 1.6, None, _large),
-    ),
-}
-# Recorded by stock: the upper end of the 95 % interval may not be above it.
-_RECORDING_LIMITS = {"whole denoiser": 1.01, "cross-attention layers": 0.95}
-
-
-def sdpa_limit(device: str) -> float | None:
-    """The promised ratio to torch's default attention on "cpu" or "cuda"; None without promise."""
-    limits = [target.limit for target in _TARGETS.get(device, ()) if target.column == "sdpa"]
-    return limits[0] if limits else None
+def clocks(results: Results) -> tuple[Clock, ...]:
+    """What a run was timed on: on a GPU, kernels are timed without the host as well."""
+    if any(timing.warm_us for timing in results.timings):
+        return ("eager", "warm", "cold")
+    return ("eager",)
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
@@ -109,73 +75,85 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     return Ratio(median, low, high)
 
 
-def rows(results: Results) -> list[Row]:
-    """The ratios of every case, in the file's order.
+def rows(results: Results, clock: Clock = "eager") -> list[Row]:
+    """The ratios of every case of cross-attention, in the file's order.
 
     Args:
         results: A run of the kernels. Of several backends of memattn in one case, the one that
             `backend="auto"` takes is judged.
+        clock: Which times. Who has none on it is left out.
 
     Raises:
         InputError: If a case lacks a provider that the table needs.
     """
+    limits = results.machine["limits"]
+    return [_row(case, clock, limits) for case in _cases(results, clock) if not case[0].text]
+
+
+def joint_rows(results: Results, clock: Clock = "eager") -> list[JointRow]:
+    """The ratios of every case of joint attention, in the file's order; arguments as for `rows`.
+
+    Raises:
+        InputError: If a case lacks attention with statistics, or without.
+    """
+    return [_joint_row(case, clock) for case in _cases(results, clock) if case[0].text]
+
+
+def _cases(results: Results, clock: Clock) -> list[list[Timing]]:
+    """The timings of each case that there are on a clock."""
     cases: dict[tuple[str, str], list[Timing]] = defaultdict(list)
     for timing in results.timings:
-        cases[timing.shape, timing.dtype].append(timing)
-    return [_row(timings, results.machine["limits"]) for timings in cases.values()]
+        if timing.on(clock):
+            cases[timing.shape, timing.dtype].append(timing)
+    return list(cases.values())
 
 
-def _row(timings: list[Timing], limits: Mapping[str, float]) -> Row:
+def _row(timings: list[Timing], clock: Clock, limits: Mapping[str, float]) -> Row:
     by_name = {timing.provider: timing for timing in timings}
     backends = [name for name in BACKENDS if f"memattn_{name}" in by_name]
-    plain = [timing for timing in timings if timing.gives == "plain"]
-    sums = [timing for timing in timings if timing.gives == "sums"]
+    plain, sums, mass = (_giving(timings, kind) for kind in ("plain", "sums", "mass"))
     if not (backends and sums and {"sdpa", f"memattn_{backends[0]}_without"} <= set(by_name)):
-        raise InputError(
-            f"got {timings[0].shape} in {timings[0].dtype} with only {', '.join(by_name)}, "
-            "expected memattn with statistics and without, sdpa, and a softmax with explicit sums."
+        raise _incomplete(
+            timings, "memattn with statistics and without, sdpa, and a softmax with explicit sums"
         )
     ours = by_name[f"memattn_{backends[0]}"]
+    turns = ours.on(clock)
     seconds = limit_seconds(ours.bytes, ours.flops, ours.dtype, limits)
-
-    def against(other: Timing) -> Ratio:
-        return ratio(ours.turns_us, other.turns_us)
-
-    # whose time is least beside ours in the same turns
-    fastest = max(plain, key=lambda timing: against(timing).median)
-    best_sums = max(sums, key=lambda timing: against(timing).median)
+    fastest, fastest_name = _by_fastest(ours, plain, clock)
     return Row(
         timing=ours,
-        sdpa=against(by_name["sdpa"]),
-        fastest=against(fastest),
-        fastest_name=fastest.provider,
-        sums=against(best_sums),
-        without=against(by_name[f"{ours.provider}_without"]),
-        limit=ratio(ours.turns_us, [seconds * 1e6] * len(ours.turns_us)),
+        microseconds=statistics.median(turns),
+        sdpa=ratio(turns, by_name["sdpa"].on(clock)),
+        fastest=fastest,
+        fastest_name=fastest_name,
+        sums=_by_fastest(ours, sums, clock)[0],
+        without=ratio(turns, by_name[f"{ours.provider}_without"].on(clock)),
+        limit=ratio(turns, [seconds * 1e6] * len(turns)),
+        mass=_by_fastest(ours, mass, clock)[0] if mass else None,
     )
 
 
-def verdicts(table: Sequence[Row], device: str) -> list[Verdict]:
-    """How the table stands to the targets of "cpu" or "cuda"; those about no row are left out."""
-    found = []
-    for target in _TARGETS.get(device, ()):
-        ratios = {row: getattr(row, target.column).median for row in table if target.applies(row)}
-        if not ratios:
-            continue
-        mean = statistics.geometric_mean(ratios.values())
-        worst = max(ratios, key=lambda row: ratios[row])
-        is_met = None
-        if target.limit is not None:
-            is_met = mean <= target.limit
-            is_met = is_met and (target.worst is None or ratios[worst] <= target.worst)
-        name = f"{worst.timing.shape} {worst.timing.dtype}"
-        found.append(Verdict(target, mean, ratios[worst], name, is_met))
-    return found
+def _joint_row(timings: list[Timing], clock: Clock) -> JointRow:
+    ours, plain = (_giving(timings, kind) for kind in ("with statistics", "plain"))
+    if not (ours and plain):
+        raise _incomplete(timings, "attention with the text's statistics, and without")
+    best = min(ours, key=lambda timing: _by_fastest(timing, plain, clock)[0].median)
+    without, name = _by_fastest(best, plain, clock)
+    return JointRow(best, statistics.median(best.on(clock)), without, name)
 
 
-def recording_verdict(pair: PairedRatio) -> str:
-    """What was promised of recording, and whether it is kept; empty where nothing was."""
-    limit = _RECORDING_LIMITS.get(pair.what)
-    if limit is None:
-        return ""
-    return f"{limit:.2f}, {'met' if pair.ratio_high <= limit else 'missed'}"
+def _giving(timings: list[Timing], kind: str) -> list[Timing]:
+    return [timing for timing in timings if timing.gives == kind]
+
+
+def _by_fastest(ours: Timing, others: list[Timing], clock: Clock) -> tuple[Ratio, str]:
+    """The ratio to the one whose time is least beside ours in the same turns, and its name."""
+    found = [(ratio(ours.on(clock), other.on(clock)), other.provider) for other in others]
+    return max(found, key=lambda each: each[0].median)
+
+
+def _incomplete(timings: list[Timing], expected: str) -> InputError:
+    names = ", ".join(timing.provider for timing in timings)
+    return InputError(
+        f"got {timings[0].shape} in {timings[0].dtype} with only {names}, expected {expected}."
+    )

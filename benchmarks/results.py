@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from memattn.benchmarks.providers import Kind
 from memattn.errors import InputError
@@ -11,6 +11,10 @@ from memattn.whole import whole_file
 
 # what is printed of the machine
 _FACTS = ("device_type", "device", "threads", "cpu_capability", "torch", "memattn", "commit")
+
+
+# How long a program waits for a call; on a GPU also how long that computes, its cache warm or cold.
+Clock = Literal["eager", "warm", "cold"]
 
 
 class Timing(NamedTuple):
@@ -24,7 +28,12 @@ class Timing(NamedTuple):
         dtype: "fp32", "bf16" or "fp16".
         provider: The provider's name.
         gives: What the provider gives, and whose it is.
-        turns_us: Median of each turn; turns of one case belong together across providers.
+        turns_us: Median of each turn; turns of one case belong together across providers. As a
+            program sees it that calls once and waits.
+        text: How many of the keys are text, where the others are not; 0 in cross-attention.
+        warm_us: On a GPU, the same of what the kernels take with the cache warm; else empty.
+        cold_us: With the cache cold.
+        not_captured: Why a GPU has neither, or "".
     """
 
     shape: str
@@ -35,6 +44,14 @@ class Timing(NamedTuple):
     provider: str
     gives: Kind
     turns_us: tuple[float, ...]
+    text: int = 0
+    warm_us: tuple[float, ...] = ()
+    cold_us: tuple[float, ...] = ()
+    not_captured: str = ""
+
+    def on(self, clock: Clock) -> tuple[float, ...]:
+        """The turns on one clock; empty where it was not read."""
+        return {"eager": self.turns_us, "warm": self.warm_us, "cold": self.cold_us}[clock]
 
 
 class PairedRatio(NamedTuple):
@@ -74,8 +91,9 @@ class Results(NamedTuple):
     Attributes:
         date: Day, as in "2026-11-22".
         machine: Facts of `memattn.benchmarks.machine`; "limits" as `memattn.benchmarks.limits` has
-            them, with a run of the kernels; "busy", what else the machine did, or None.
-        timings: Of the kernels' run.
+            them, with a run of the kernels; "busy", what else the machine did, or None; "untimed",
+            provider, case ("" for all) and reason of what was to be timed and could not be.
+        timings: Of a run of the kernels, or of joint attention.
         paired: Of the recording's run.
     """
 
@@ -83,6 +101,11 @@ class Results(NamedTuple):
     machine: Mapping[str, Any]
     timings: tuple[Timing, ...]
     paired: tuple[PairedRatio, ...]
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the timings are of joint attention."""
+        return any(timing.text for timing in self.timings)
 
 
 def from_pytest_benchmark(path: Path) -> Results:
@@ -102,9 +125,7 @@ def from_pytest_benchmark(path: Path) -> Results:
 def save(results: Results, path: Path) -> None:
     """Write results to a JSON file, one timing a line so that a diff can be read."""
     found: list[Timing] | list[PairedRatio] = list(results.timings) or list(results.paired)
-    lines = [
-        json.dumps({name: _short(value) for name, value in row._asdict().items()}) for row in found
-    ]
+    lines = [json.dumps(_told(row)) for row in found]
     kind = "timings" if results.timings else "paired"
     head = json.dumps({"date": results.date, "machine": dict(results.machine)}, indent=1)
     rows = ",\n  ".join(lines)
@@ -145,17 +166,34 @@ def _check(results: Results) -> None:
         raise ValueError("no times, or of two kinds")
     if results.timings and not all(machine["limits"][name] > 0 for name in ("copy", "fp32")):
         raise ValueError("limits that are not positive")
-    if len({len(timing.turns_us) for timing in results.timings}) > 1:
+    turns = {len(timing.turns_us) for timing in results.timings}
+    kernel_turns = {len(timing.on(c)) for timing in results.timings for c in ("warm", "cold")}
+    if len(turns) > 1 or kernel_turns - {0} - turns:
         raise ValueError("different numbers of turns")
 
 
+def _told(row: Timing | PairedRatio) -> dict[str, object]:
+    """A row's fields without those that say what is usual, and without needless digits."""
+    usual = row._field_defaults if isinstance(row, Timing) else {}
+    return {
+        name: _short(value)
+        for name, value in row._asdict().items()
+        if name not in usual or value != usual[name]
+    }
+
+
 def _timing(row: Mapping[str, Any]) -> Timing:
-    turns = tuple(_positive(seconds) for seconds in row["turns_us"])
-    if len(turns) < 2:
-        raise ValueError(f"{len(turns)} turns")
-    words = {name: str(row[name]) for name in ("shape", "dtype", "provider", "gives")}
-    counts = {name: int(row[name]) for name in ("keys", "bytes", "flops")}
-    return Timing(**{**words, **counts, "turns_us": turns})  # type: ignore[arg-type]
+    filled: dict[str, Any] = {**Timing._field_defaults, **row}
+    if len(filled["turns_us"]) < 2:
+        raise ValueError(f"{len(filled['turns_us'])} turns")
+    words = ("shape", "dtype", "provider", "gives", "not_captured")
+    counts = ("keys", "bytes", "flops", "text")
+    clocks = ("turns_us", "warm_us", "cold_us")
+    return Timing(
+        **{name: str(filled[name]) for name in words},  # type: ignore[arg-type]
+        **{name: int(filled[name]) for name in counts},  # type: ignore[arg-type]
+        **{name: tuple(map(_positive, filled[name])) for name in clocks},  # type: ignore[arg-type]
+    )
 
 
 def _paired(row: Mapping[str, Any]) -> PairedRatio:

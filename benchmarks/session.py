@@ -14,6 +14,7 @@ from memattn.errors import InputError, MemattnError
 
 _HERE = Path(__file__).parent
 KERNELS, RECORDING = "bench_cross_attention.py", "bench_recording.py"
+JOINT = "bench_column_statistics.py"
 _PLUGIN = "pytest_benchmark"
 
 
@@ -30,7 +31,7 @@ def run(suite: str, options: Sequence[str]) -> Results:
     """Time one suite, with a progress bar on stderr.
 
     Args:
-        suite: `KERNELS` or `RECORDING`.
+        suite: `KERNELS`, `JOINT` or `RECORDING`.
         options: Options of the suite's conftest, or of pytest.
 
     Returns:

@@ -1,25 +1,13 @@
 """A run as tables and sentences, which the terminal and the README show alike."""
 
 import statistics
-from typing import NamedTuple
+from collections import defaultdict
 
-from memattn.benchmarks.ratios import Ratio, Row, Verdict, recording_verdict, rows, verdicts
+from memattn.benchmarks.gpu_tables import clock_verdicts, gpu_notes, gpu_tables, joint_table
+from memattn.benchmarks.ratios import Row, clocks, rows
 from memattn.benchmarks.results import PairedRatio, Results
-
-
-class Table(NamedTuple):
-    """A table of text.
-
-    Attributes:
-        header: Names of the columns; a newline where a narrow page may break one.
-        rows: Cells.
-        right: Positions of the columns that are aligned to the right.
-    """
-
-    header: list[str]
-    rows: list[list[str]]
-    right: range
-
+from memattn.benchmarks.table import Table, ratio_cell, short_name, verdict_cells
+from memattn.benchmarks.targets import joint_verdicts, recording_verdict, verdicts
 
 # By the field of a row: what its ratios are to, and whether their spread is shown.
 _COLUMNS = {
@@ -29,6 +17,7 @@ _COLUMNS = {
     "without": ("by itself\nwithout", True),
     "limit": ("by copy,\nproduct", False),
 }
+_TITLE = "with statistics, by"
 
 
 def tables(results: Results) -> list[Table]:
@@ -36,12 +25,15 @@ def tables(results: Results) -> list[Table]:
     if results.paired:
         header = ["denoiser", "changed / stock", "dtype", "ratio\n(95 % interval)", "target"]
         return [Table(header, [_pair(pair) for pair in results.paired], range(3, 4))]
-    ratios = rows(results)
-    made = [_ratios(ratios)]
-    judged = [_verdict(verdict) for verdict in verdicts(ratios, results.machine["device_type"])]
+    if results.is_joint:
+        return [joint_table(results), clock_verdicts(joint_verdicts(results), _TITLE)]
+    judged = verdicts(results)
+    if len(clocks(results)) > 1:
+        return [*gpu_tables(results), clock_verdicts(judged, _TITLE)]
+    made = [_ratios(rows(results))]
     if judged:
-        header = ["with statistics, by", "mean", "worst", "target", ""]
-        made.append(Table(header, judged, range(1, 2)))
+        header = [_TITLE, "mean", "worst", "target", ""]
+        made.append(Table(header, [verdict_cells(verdict) for verdict in judged], range(1, 2)))
     return made
 
 
@@ -49,14 +41,10 @@ def notes(results: Results) -> list[str]:
     """What has to be said beside the tables."""
     if results.paired:
         return [_memory(pair) for pair in results.paired if pair.extra_peak_bytes is not None]
-    backends = ", ".join(dict.fromkeys(row.timing.provider for row in rows(results)))
-    return [
-        f"{backends} with statistics by others, lower is better: median over the turns, and in "
-        "brackets between what half of them lie; means are geometric. Sums: the faster of torch's "
-        "attention with a softmax and its sums beside it, and of attention and sums from one "
-        "softmax. Copy, product: what copying the layer's bytes takes here, or as many operations "
-        "of a large matrix product, whichever is longer; a layer in the cache can be faster."
-    ]
+    said = [_about_joint(results) if results.is_joint else _about_cross(results)]
+    if len(clocks(results)) > 1:
+        said += gpu_notes(results)
+    return [*said, *_untimed(results)]
 
 
 def where(results: Results) -> str:
@@ -69,6 +57,45 @@ def where(results: Results) -> str:
     )
 
 
+def _about_cross(results: Results) -> str:
+    backends = ", ".join(dict.fromkeys(row.timing.provider for row in rows(results)))
+    is_gpu = len(clocks(results)) > 1
+    spread = "" if is_gpu else ", and in brackets between what half of them lie"
+    return (
+        f"{backends} with statistics by others, lower is better: median over the turns{spread}; "
+        "means are geometric. Sums: the faster of torch's attention with a softmax and its sums "
+        "beside it, and of attention and sums from one softmax. Copy, product: what copying the "
+        "layer's bytes takes here, or as many operations of a large matrix product, whichever is "
+        "longer; a layer in the cache can be faster."
+    )
+
+
+def _about_joint(results: Results) -> str:
+    ours = [timing for timing in results.timings if timing.gives == "with statistics"]
+    names = ", ".join(dict.fromkeys(timing.provider for timing in ours))
+    return (
+        f"Joint attention with the statistics of the text's columns ({names}; the fastest is "
+        "shown) by the fastest attention without, lower is better: median over the turns; means "
+        "are geometric."
+    )
+
+
+def _untimed(results: Results) -> list[str]:
+    """One sentence for each provider and reason."""
+    cases: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for provider, case, reason in results.machine.get("untimed", ()):
+        cases[provider, reason].append(case)
+    return [
+        f"Not timed: {provider}{_on(names)}: {reason}."
+        for (provider, reason), names in cases.items()
+    ]
+
+
+def _on(cases: list[str]) -> str:
+    named = [case for case in cases if case]
+    return f" on {', '.join(named)}" if named else ""
+
+
 def _ratios(table: list[Row]) -> Table:
     header = ["layer", "dtype", "us", *(name for name, _ in _COLUMNS.values())]
     lines = [_case(row) for row in table]
@@ -79,25 +106,12 @@ def _ratios(table: list[Row]) -> Table:
 
 
 def _case(row: Row) -> list[str]:
-    cells = {name: _ratio(getattr(row, name), spread) for name, (_, spread) in _COLUMNS.items()}
-    # without the word that most of these names share
-    cells["fastest"] += " " + row.fastest_name.removeprefix("sdpa_")
-    microseconds = f"{statistics.median(row.timing.turns_us):.0f}"
-    return [row.timing.shape, row.timing.dtype, microseconds, *cells.values()]
-
-
-def _ratio(ratio: Ratio, spread: bool) -> str:
-    return f"{ratio.median:.2f}" + (f" ({ratio.low:.2f}-{ratio.high:.2f})" if spread else "")
-
-
-def _verdict(verdict: Verdict) -> list[str]:
-    target = verdict.target
-    limit = "" if target.limit is None else f"{target.limit:.2f}"
-    if target.worst is not None:
-        limit += f", worst {target.worst:.2f}"
-    met = {None: "", True: "met", False: "missed"}[verdict.is_met]
-    worst = f"{verdict.worst:.2f} {verdict.worst_case}"
-    return [target.text, f"{verdict.mean:.2f}", worst, limit, met]
+    cells = {
+        name: ratio_cell(getattr(row, name), spread=spread)
+        for name, (_, spread) in _COLUMNS.items()
+    }
+    cells["fastest"] += f" {short_name(row.fastest_name)}"
+    return [row.timing.shape, row.timing.dtype, f"{row.microseconds:.0f}", *cells.values()]
 
 
 def _pair(pair: PairedRatio) -> list[str]:

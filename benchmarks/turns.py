@@ -9,24 +9,35 @@ pytest-benchmark, which tabulates, compares and saves them as usual.
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from memattn.benchmarks.orders import orders
 
 TURNS = 8  # even: every order has its reverse
-_SECONDS = 0.08  # of each call per turn
+# Of each call per turn. A GPU's calls last microseconds, and each is timed in three ways.
+_SECONDS = {"cpu": 0.08, "cuda": 0.01}
 _FEWEST = 3  # rounds per turn, however long they last
-_WARM_UP = 3  # calls: past lazy initialisation, compilation and autotuning
+_WARM_UP = 3  # rounds: past lazy initialisation, compilation and autotuning
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Timeable(NamedTuple):
-    """A call without arguments, and what has to be entered around its rounds."""
+    """A round, which returns the seconds it took, and what has to be entered around rounds."""
 
-    call: Callable[[], object]
+    round: Callable[[], float]
     around: Callable[[], contextlib.AbstractContextManager[None]]
+
+
+def wall_seconds(call: Callable[[], object], device: str) -> float:
+    """Make a call and wait for the device: what a program that calls it once has to wait."""
+    start = time.perf_counter()
+    call()
+    synchronise(device)
+    return time.perf_counter() - start
 
 
 def synchronise(device: str) -> None:
@@ -36,48 +47,46 @@ def synchronise(device: str) -> None:
 
 
 def in_turns(
-    timeables: Mapping[str, Timeable], device: str, *, turns: int = TURNS, seconds: float = _SECONDS
-) -> dict[str, list[list[float]]]:
-    """Time calls in turns, in the order of `orders`.
+    timeables: Mapping[Name, Timeable],
+    device: str,
+    *,
+    turns: int = TURNS,
+    seconds: float | None = None,
+) -> dict[Name, list[list[float]]]:
+    """Time rounds in turns, in the order of `orders`.
 
-    The first call of a call's rounds is not counted: it finds the caches full of another's data.
+    The first round of a turn is not counted: it finds the caches full of another's data.
 
     Args:
         timeables: What to time, by name.
-        device: "cpu" or "cuda", which is waited for inside each round.
+        device: "cpu" or "cuda", which says how long a turn is.
         turns: How many turns.
-        seconds: How long the rounds of one call last per turn.
+        seconds: How long the rounds of one timeable last per turn, if not as usual.
 
     Returns:
         By name, for each turn the seconds of its rounds.
     """
+    length = _SECONDS[device] if seconds is None else seconds
     for timeable in timeables.values():
         with timeable.around():
             for _ in range(_WARM_UP):
-                _time(timeable.call, device)
-    times: dict[str, list[list[float]]] = {name: [] for name in timeables}
+                timeable.round()
+    times: dict[Name, list[list[float]]] = {name: [] for name in timeables}
     with _without_collector():
         for order in orders(timeables, turns):
             for name in order:
-                times[name].append(_rounds(timeables[name], device, seconds))
+                times[name].append(_rounds(timeables[name], length))
     return times
 
 
-def _time(call: Callable[[], object], device: str) -> float:
-    start = time.perf_counter()
-    call()
-    synchronise(device)
-    return time.perf_counter() - start
-
-
-def _rounds(timeable: Timeable, device: str, seconds: float) -> list[float]:
+def _rounds(timeable: Timeable, seconds: float) -> list[float]:
     """Seconds of one turn's rounds."""
     times: list[float] = []
     with timeable.around():
-        _time(timeable.call, device)
+        timeable.round()
         end = time.perf_counter() + seconds
         while len(times) < _FEWEST or time.perf_counter() < end:
-            times.append(_time(timeable.call, device))
+            times.append(timeable.round())
     return times
 
 

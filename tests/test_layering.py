@@ -46,7 +46,7 @@ ALLOWED = {
         "records",
         "processors",
         "ops",
-        "kernels",
+        "kernels.triton",
         "testing",
     }
     | BASE,

@@ -106,8 +106,13 @@ def _forward(
             is_logsumexp=logsumexp is not None,
         )
         with running_on(query):
-            normaliser, total = plain_float32(logsumexp), None
-            if normaliser is None:
+            total = None
+            if logsumexp is not None:
+                # A joint layer's is cut from all its rows: rows side by side are all that is asked.
+                normaliser = logsumexp.float()
+                if normaliser.stride(2) != 1:
+                    normaliser = normaliser.contiguous()
+            else:
                 normaliser, total = float32(batch, heads, queries), float32(batch, heads, queries)
                 normalise(
                     (batch * heads * row_tiles,),
@@ -117,7 +122,7 @@ def _forward(
             sum_columns(
                 (batch * heads * chunks, divided_up(columns, tiles.block_k)),
                 query, key_columns, normaliser, total, key_bias, token,
-                mass, entropy, token_map, *both_strides,
+                mass, entropy, token_map, *both_strides, *normaliser.stride()[:2],
                 heads, queries, columns, chunks, scale * LOG2_E,
             )  # fmt: skip
             mass, entropy = fold(mass, entropy)

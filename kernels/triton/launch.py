@@ -11,9 +11,8 @@ from triton import knobs
 LOG2_E = math.log2(math.e)
 # Triton's names for nvidia and amd, and for intel. The interpreter takes the CPU's tensors.
 _DEVICES = ("cpu",) if knobs.runtime.interpret else ("cuda", "xpu")
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-if knobs.runtime.interpret:  # it has no bfloat16 arithmetic
-    _DTYPES = _DTYPES[:2]
+# Of bfloat16 the interpreter has no arithmetic.
+_DTYPES = (torch.float32, torch.float16, *(() if knobs.runtime.interpret else (torch.bfloat16,)))
 
 
 class Launch(NamedTuple):
@@ -91,10 +90,9 @@ def strides(tensor: Tensor, unit: int) -> tuple[int, int, int]:
 
 
 def precision(dtype: torch.dtype) -> str:
-    """How products of float32 are computed: rounded to TF32 only if torch may do so too."""
-    if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
-        return "tf32"
-    return "ieee"
+    """How products are computed: those of float32 from TF32 only where torch's own may be."""
+    may_round = dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if may_round else "ieee"
 
 
 def divided_up(length: int, size: int) -> int:

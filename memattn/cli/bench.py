@@ -1,7 +1,8 @@
 """Time the kernels of this machine, or the recording of whole denoisers, and print the ratios.
 
 Without files: checks every provider's result, times all of them in turns and prints memattn with
-statistics by each rival; lower is better. With files that `--save` wrote: shows those instead.
+statistics by each rival; lower is better. On a GPU also without the host, with the cache warm and
+cold. With files that `--save` wrote: shows those instead.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from memattn.errors import InputError
 if TYPE_CHECKING:
     from memattn.benchmarks.results import Results
 
-_TIMING = ("recording", "all", "only", "device", "anyway", "save")  # options
+_TIMING = ("recording", "joint", "all", "only", "device", "anyway", "save")  # options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--recording", action="store_true", help="whole denoisers, recorded against stock"
     )
     parser.add_argument(
-        "--all", action="store_true", help="also PixArt, Sana, fp16, and the larger denoisers"
+        "--joint", action="store_true", help="joint attention with the text's statistics"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="every model and dtype, and the larger denoisers"
     )
     parser.add_argument(
         "--only", default="", metavar="NAME", help="layers whose name contains this"
@@ -88,7 +92,7 @@ def _draw(runs: "list[Results]", out: Path) -> None:
     from memattn.cli.targets import check_output
     from memattn.whole import whole_file
 
-    kernels = [results for results in runs if results.timings]
+    kernels = [results for results in runs if results.timings and not results.is_joint]
     if len(kernels) != 1:
         raise InputError(f"got {len(kernels)} runs of the kernels to draw, expected one file.")
     check_output(out, folder=False)
@@ -130,8 +134,9 @@ def _time(arguments: argparse.Namespace) -> None:
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("got --device cuda, expected cpu: torch finds no GPU here.")
-    if arguments.recording and arguments.only:
-        raise InputError("got --only with --recording, expected one of them.")
+    for name in ("only", "joint"):
+        if arguments.recording and getattr(arguments, name):
+            raise InputError(f"got --{name} with --recording, expected one of them.")
     options = ["--device", device, *(["--every"] if arguments.all else [])]
     if arguments.only:
         _check_only(arguments, device)
@@ -143,19 +148,22 @@ def _time(arguments: argparse.Namespace) -> None:
             f"this machine is busy: {busy}, and times would be theirs as well; wait, or time all "
             "the same with --anyway."
         )
-    results = session.run(session.RECORDING if arguments.recording else session.KERNELS, options)
+    suite = session.JOINT if arguments.joint else session.KERNELS
+    results = session.run(session.RECORDING if arguments.recording else suite, options)
     busy = busy or why_busy(device, after_timing=True)
     results = results._replace(machine={**results.machine, "busy": busy})
+    if path is not None:
+        save(results, path)  # first: what cannot be printed need not be timed again
     _print(results)
     if path is not None:
-        save(results, path)
         print(f"\nresults: {path}")
 
 
 def _check_only(arguments: argparse.Namespace, device: str) -> None:
     """Refuse a name that nothing has."""
-    from memattn.benchmarks.cases import cases
+    from memattn.benchmarks.cases import cross_attention_cases, joint_attention_cases
 
+    cases = joint_attention_cases if arguments.joint else cross_attention_cases
     if not cases(device, every=arguments.all, only=arguments.only):
         known = dict.fromkeys(c.shape.name for c in cases(device, every=arguments.all, only=""))
         raise InputError(
@@ -169,13 +177,14 @@ def _path(arguments: argparse.Namespace, device: str) -> Path:
     A run of a part, or of more than usual, has a name of its own and never replaces a usual one.
     """
     from memattn.benchmarks.machine import folder_name
-    from memattn.benchmarks.published import RECORDING, RESULTS
+    from memattn.benchmarks.published import JOINT, RECORDING, RESULTS
     from memattn.cli.targets import check_output
 
     if arguments.save is True and not RESULTS.is_dir():
         raise InputError("got --save without a folder, expected one outside a checkout.")
     folder: Path = RESULTS if arguments.save is True else arguments.save
-    name = datetime.now(UTC).date().isoformat() + (RECORDING if arguments.recording else "")
+    kind = JOINT if arguments.joint else RECORDING if arguments.recording else ""
+    name = datetime.now(UTC).date().isoformat() + kind
     name += ("-all" if arguments.all else "") + (f"-{arguments.only}" if arguments.only else "")
     path = folder / folder_name(device) / f"{name}.json"
     check_output(path, folder=False)

@@ -41,6 +41,46 @@ def kernels(*cases):
     return Results("2026-11-22", MACHINE, tuple(row for rows in cases for row in rows), ())
 
 
+GPU = {**MACHINE, "folder": "h200", "device_type": "cuda", "device": "NVIDIA H200"}
+
+
+def on_gpu(timing, *, warm=0.5, cold=0.75):
+    """The same, with kernel times that are a part of what the host waits for."""
+    parts = [tuple(part * turn for turn in timing.turns_us) for part in (warm, cold)]
+    return timing._replace(warm_us=parts[0], cold_us=parts[1])
+
+
+def gpu_kernels(*cases):
+    """The cases on a GPU, with flash-colreduce; ours has kernel times of 0.25 and 0.5."""
+    rows = []
+    for rivals in cases:
+        first = rivals[0]
+        slow, fast = (
+            first._replace(provider=f"sdpa_{name}_with_colreduce", gives="mass", turns_us=(us,) * 3)
+            for name, us in (("math", 30.0), ("flash", 20.0))
+        )
+        ours = first._replace(provider="memattn_triton")
+        without = rivals[1]._replace(provider="memattn_triton_without")
+        rows += [on_gpu(ours, warm=0.25, cold=0.5), on_gpu(without)]
+        rows += [on_gpu(each) for each in (*rivals[2:], slow, fast)]
+    return Results("2026-11-23", GPU, tuple(rows), ())
+
+
+def joint(*, flash=(11.0,) * 3):
+    """Joint attention on a GPU: cuDNN's attention is the fastest, flash attention ours."""
+    about = {"keys": 4429, "size": 100_000_000, "flops": 1_000_000}
+    rows = [
+        timing("sd3_medium", "bf16", name, gives, turns, **about)._replace(text=333)
+        for name, gives, turns in (
+            ("memattn_triton_on_flash", "with statistics", flash),
+            ("memattn_triton_on_cudnn", "with statistics", (12.0,) * 3),
+            ("sdpa", "plain", (14.0,) * 3),
+            ("sdpa_cudnn", "plain", (10.0,) * 3),
+        )
+    ]
+    return Results("2026-11-23", GPU, tuple(on_gpu(row, cold=1.0) for row in rows), ())
+
+
 def recording(*, high=1.004):
     pair = PairedRatio(
         "sd14", "whole denoiser", "fp32", "cpu", 0.99, 0.981, high, 40, 2.5, 1_230_000, 1_100_000

@@ -1,7 +1,7 @@
 import xml.etree.ElementTree as ET
 
 from memattn.benchmarks.figure import figure
-from tests.benchmarks.runs import case, kernels
+from tests.benchmarks.runs import case, gpu_kernels, kernels
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -49,3 +49,10 @@ def test_the_picture_brings_its_own_background_for_both_themes():
     text = figure(kernels(case("sd14_64x64", "fp32", ours=(6.0,) * 3)))
     assert "prefers-color-scheme: dark" in text
     assert '<rect class="paper"' in text
+
+
+def test_on_a_gpu_kernel_times_are_drawn():
+    root = ET.fromstring(figure(gpu_kernels(case("sd14_64x64", "bf16", ours=(6.0,) * 3))))
+    assert list(dots(root)) == ["sd14_64x64, bf16: 0.40 (0.40 to 0.40)"]  # 3 by 7.5 us
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    assert any("NVIDIA H200, kernel time with a cold cache" in (text or "") for text in texts)

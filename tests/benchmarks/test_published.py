@@ -7,7 +7,7 @@ import pytest
 from memattn.benchmarks.figure import figure
 from memattn.benchmarks.published import BEGIN, END, newest, section
 from memattn.benchmarks.results import load, save
-from tests.benchmarks.runs import case, kernels, recording
+from tests.benchmarks.runs import case, gpu_kernels, joint, kernels, recording
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -25,7 +25,8 @@ def test_the_readmes_tables_are_those_of_the_newest_results():
 
 
 def test_every_committed_figure_is_drawn_from_the_newest_results_beside_it():
-    kernels_of = {path.parent: load(path) for path in committed() if load(path).timings}
+    runs = {path: load(path) for path in committed()}
+    kernels_of = {p.parent: run for p, run in runs.items() if run.timings and not run.is_joint}
     for picture in RESULTS.glob("*/*.svg"):
         expected = figure(kernels_of[picture.parent])
         assert picture.read_text(encoding="utf-8") == expected, "memattn bench --figure draws it"
@@ -35,16 +36,19 @@ def test_the_newest_usual_run_of_each_kind_and_device_is_taken(tmp_path):
     run = recording()
     busy = run._replace(machine={**run.machine, "busy": "other processes used 1.0 of its 2 cores"})
     for device in ("cpu-2-cores", "h200"):
-        for name in ("2026-11-21", "2026-11-22", "2026-11-20-recording"):
+        for name in ("2026-11-21", "2026-11-22", "2026-11-20-recording", "2026-11-19-joint"):
             save(run, tmp_path / device / f"{name}.json")
         save(busy, tmp_path / device / "2026-11-24.json")
-        for name in ("2026-11-23-sd14_8x8", "2026-11-23-all", "2026-11-23-recording-all", "notes"):
-            (tmp_path / device / f"{name}.json").touch()
+        for name in ("sd14_8x8", "all", "recording-all", "joint-flux"):
+            (tmp_path / device / f"2026-11-23-{name}.json").touch()
+        (tmp_path / device / "notes.json").touch()
     (tmp_path / "readme.txt").touch()
     assert [path.relative_to(tmp_path).as_posix() for path in newest(tmp_path)] == [
         "cpu-2-cores/2026-11-22.json",
+        "cpu-2-cores/2026-11-19-joint.json",
         "cpu-2-cores/2026-11-20-recording.json",
         "h200/2026-11-22.json",
+        "h200/2026-11-19-joint.json",
         "h200/2026-11-20-recording.json",
     ]
 
@@ -78,3 +82,46 @@ def test_the_section_has_ratios_means_verdicts_and_where_they_come_from(tmp_path
     assert f"sd14, fp32: recorded by the cpu backend, at the peak {memory}" in lines
     place = "Some Processor, 2 threads, AVX2, torch 2.13.0, memattn 0.1.0, commit abc1234"
     assert f"{place}, 2026-11-22: `{tmp_path.name}/2026-11-22.json`." in lines
+
+
+def test_a_gpus_section_has_times_on_three_clocks_ratios_on_two_and_verdicts(tmp_path):
+    path = tmp_path / "h200" / "2026-11-23.json"
+    run = gpu_kernels(
+        case("sd14_64x64", "bf16", ours=(6.0,) * 3),
+        case("sana", "bf16", ours=(12.0,) * 3, keys=300),
+    )
+    untimed = [
+        ("flash-colreduce", "", "it could not be imported"),
+        ("sdpa_cudnn", "sana-bf16", "No available kernel"),
+        ("sdpa_cudnn", "sana-fp16", "No available kernel"),
+    ]
+    silent = {"warm_us": (), "cold_us": (), "not_captured": "it waits for the host"}
+    timings = tuple(
+        row._replace(**silent) if row.provider == "eager_with_sums" else row for row in run.timings
+    )
+    save(run._replace(machine={**run.machine, "untimed": untimed}, timings=timings), path)
+    text = section([path])
+    lines = text.splitlines()
+    assert "| sd14_64x64 | bf16 | 6.0 | 1.5 | 3.0 | 8.0 math | 4.0 math | 6.0 math |" in lines
+    assert (
+        "| sd14_64x64 | bf16 | 0.38, 0.50 | 0.15, 0.20 | 0.06, 0.08 | 0.60, 0.80 | 0.60 |" in lines
+    )
+    assert "| mean |  | 0.53, 0.71 | 0.21, 0.28 | 0.08, 0.11 | 0.85, 1.13 | 0.85 |" in lines
+    fastest = "the fastest plain attention, 77 tokens"
+    worst = "0.50 sd14_64x64 bf16"
+    assert f"| {fastest} | cold cache | 0.50 | {worst} | 1.00 | met |" in lines
+    assert "Could not be captured in a CUDA graph: eager_with_sums (it waits for the host)." in text
+    assert "Not timed: flash-colreduce: it could not be imported." in lines
+    assert "Not timed: sdpa_cudnn on sana-bf16, sana-fp16: No available kernel." in lines
+
+
+def test_a_section_of_joint_attention_has_its_ratio_on_each_clock(tmp_path):
+    path = tmp_path / "h200" / "2026-11-23-joint.json"
+    save(joint(), path)
+    lines = section([path]).splitlines()
+    cells = "11.0 | 1.10 cudnn | 5.5 | 1.10 cudnn | 11.0 | 1.10 cudnn |"
+    assert f"| sd3_medium | bf16 | {cells}" in lines
+    without = "the fastest attention without"
+    worst = "1.10 sd3_medium bf16"
+    assert f"| {without} | call and wait | 1.10 | {worst} |  |  |" in lines
+    assert f"| {without} | warm cache | 1.10 | {worst} | 1.06 | missed |" in lines

@@ -5,7 +5,7 @@ import pytest
 
 from memattn.benchmarks.results import PairedRatio, from_pytest_benchmark, load, save
 from memattn.errors import InputError
-from tests.benchmarks.runs import MACHINE, case, kernels, recording
+from tests.benchmarks.runs import MACHINE, case, gpu_kernels, joint, kernels, recording
 
 KERNEL = {
     "kind": "kernel",
@@ -34,9 +34,15 @@ PAIRED = {
 }
 
 
-@pytest.mark.parametrize(
-    "results", [kernels(case("sd14_8x8", "fp32", ours=(6.0,) * 3)), recording()]
-)
+RUNS = {
+    "kernels": kernels(case("sd14_8x8", "fp32", ours=(6.0,) * 3)),
+    "on a GPU": gpu_kernels(case("sd14_8x8", "fp32", ours=(6.0,) * 3)),
+    "joint": joint(),
+    "recording": recording(),
+}
+
+
+@pytest.mark.parametrize("results", RUNS.values(), ids=RUNS)
 def test_results_come_back_as_they_were_saved(tmp_path, results):
     path = tmp_path / "cpu" / "run.json"
     save(results, path)
@@ -49,6 +55,15 @@ def test_a_saved_file_has_a_line_for_each_timing_and_no_needless_digits(tmp_path
     lines = path.read_text().splitlines()
     assert sum('"provider": "sdpa"' in line for line in lines) == 1
     assert "[0.33333, 0.66667, 1.0]" in path.read_text()
+
+
+def test_a_timing_without_kernel_times_has_the_fields_that_it_always_had(tmp_path):
+    path = tmp_path / "run.json"
+    save(RUNS["kernels"], path)
+    (first, *_) = json.loads(path.read_text())["timings"]
+    assert list(first) == [
+        *("shape", "keys", "bytes", "flops", "dtype", "provider", "gives", "turns_us")
+    ]
 
 
 def test_both_kinds_are_read_from_what_pytest_benchmark_writes(tmp_path):
@@ -89,6 +104,8 @@ GOOD = {"date": "2026-11-22", "machine": MACHINE}
         json.dumps({**GOOD, "timings": [{**KERNEL, "turns_us": [1.0, 0.0]}]}),
         json.dumps({**GOOD, "timings": [{**KERNEL, "turns_us": [1.0]}]}),
         json.dumps({**GOOD, "timings": [KERNEL, {**KERNEL, "turns_us": [1.0] * 3}]}),
+        json.dumps({**GOOD, "timings": [{**KERNEL, "warm_us": [1.0]}]}),
+        json.dumps({**GOOD, "timings": [{**KERNEL, "cold_us": [1.0, -1.0]}]}),
         json.dumps({**GOOD, "paired": [{**PAIRED, "ratio": None}]}),
     ],
 )

@@ -2,10 +2,15 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from memattn.benchmarks.cases import Case, cases, inputs
-from memattn.benchmarks.shapes import SHAPES, STABLE_DIFFUSION
+from memattn.benchmarks.cases import (
+    Case,
+    cross_attention_cases,
+    inputs,
+    joint_attention_cases,
+)
+from memattn.benchmarks.shapes import JOINT_SHAPES, SHAPES, STABLE_DIFFUSION
 
-BY_NAME = {shape.name: shape for shape in SHAPES}
+BY_NAME = {shape.name: shape for shape in (*SHAPES, *JOINT_SHAPES)}
 
 
 def test_bytes_and_flops_of_the_largest_layer_of_stable_diffusion_14():
@@ -17,7 +22,7 @@ def test_bytes_and_flops_of_the_largest_layer_of_stable_diffusion_14():
 
 
 def test_no_two_shapes_share_a_name():
-    assert len(BY_NAME) == len(SHAPES)
+    assert len(BY_NAME) == len(SHAPES) + len(JOINT_SHAPES)
 
 
 # What the checkpoints' unet/config.json say, at one pixel's width instead of 320.
@@ -58,13 +63,41 @@ def test_layers_are_those_of_the_model(model):
     assert {(s.batch, s.keys) for s in listed} == {(2, 77)}
 
 
-def test_the_usual_run_is_stable_diffusion_in_two_dtypes():
-    usual = cases("cpu", every=False, only="")
-    assert [case.name for case in usual[:2]] == ["sd14_64x64-fp32", "sd14_64x64-bf16"]
-    assert len(usual) == 2 * len(STABLE_DIFFUSION)
-    assert len(cases("cpu", every=True, only="")) == 3 * len(SHAPES)
-    assert [case.name for case in cases("cpu", every=True, only="sigma")] == [
+def test_joint_layers_are_those_of_the_models():
+    # image tokens by way of the autoencoder's 1/8 and patches of 2 x 2, and the models' text
+    facts = {
+        shape.name: (shape.queries, shape.keys, shape.text, shape.heads, shape.dim)
+        for shape in JOINT_SHAPES
+    }
+    clip, t5 = 77, 256
+    assert facts == {
+        "sd3_medium": (64 * 64 + clip + t5,) * 2 + (clip + t5, 24, 64),
+        "sd35_large": (64 * 64 + clip + t5,) * 2 + (clip + t5, 38, 64),
+        "flux_dev": (64 * 64 + 512,) * 2 + (512, 24, 128),
+        "flux_schnell": (64 * 64 + 256,) * 2 + (256, 24, 128),
+        "qwen_image": (83 * 83 + 512,) * 2 + (512, 24, 128),
+    }
+    assert {shape.text for shape in SHAPES} == {0}
+
+
+@pytest.mark.parametrize(
+    ("device", "shapes", "dtypes"),
+    [("cpu", STABLE_DIFFUSION, ("fp32", "bf16")), ("cuda", SHAPES, ("bf16",))],
+)
+def test_a_usual_run_is_what_pipelines_use_there(device, shapes, dtypes):
+    usual = cross_attention_cases(device, every=False, only="")
+    expected = [f"{shape.name}-{dtype}" for shape in shapes for dtype in dtypes]
+    assert [case.name for case in usual] == expected
+
+
+def test_every_case_can_be_asked_for_and_chosen_by_name():
+    assert len(cross_attention_cases("cpu", every=True, only="")) == 3 * len(SHAPES)
+    assert [case.name for case in cross_attention_cases("cpu", every=True, only="sigma")] == [
         f"pixart_sigma-{dtype}" for dtype in ("fp32", "bf16", "fp16")
+    ]
+    assert [case.name for case in joint_attention_cases("cuda", every=False, only="flux")] == [
+        "flux_dev-bf16",
+        "flux_schnell-bf16",
     ]
 
 

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from memattn.benchmarks.orders import orders
-from memattn.benchmarks.turns import Playback, Timeable, in_turns
+from memattn.benchmarks.turns import Playback, Timeable, in_turns, wall_seconds
 
 
 class Calls:
@@ -22,7 +22,7 @@ class Calls:
         if not self.order or self.order[-1] != name:
             self.order.append(name)
         self.collecting.append(gc.isenabled())
-        time.sleep(seconds)
+        return wall_seconds(lambda: time.sleep(seconds), "cpu")
 
     def around(self, name):
         outer = self

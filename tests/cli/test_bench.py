@@ -17,7 +17,7 @@ from memattn.benchmarks.results import load, save
 from memattn.benchmarks.shapes import SHAPES
 from memattn.cli.main import main
 from memattn.errors import MemattnError
-from tests.benchmarks.runs import case, kernels, recording
+from tests.benchmarks.runs import case, gpu_kernels, joint, kernels, recording
 
 
 @pytest.fixture
@@ -76,13 +76,13 @@ def wrong(query, key, value):
     return answer._replace(output=answer.output + 0.001)
 
 sdpa = providers.SDPA.call
-providers.SUMS += (providers.Provider("planted", "plain", wrong),)
+providers.SUMS += (providers.Provider("planted", KIND, wrong),)
 """
 
 
 @pytest.mark.slow
-def test_a_wrong_provider_ends_the_run(tmp_path, monkeypatch):
-    (tmp_path / "planted.py").write_text(WRONG)
+def test_a_wrong_result_of_memattn_ends_the_run(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text(WRONG.replace("KIND", "'without statistics'"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     options = ["--device", "cpu", "--only", "sd14_8x8", "-p", "planted", "-k", "planted or math"]
     with pytest.raises(MemattnError) as raised:
@@ -92,6 +92,42 @@ def test_a_wrong_provider_ends_the_run(tmp_path, monkeypatch):
     assert "test_cross_attention[sd14_8x8-fp32-planted] - AssertionError: planted, output" in error
     assert "sdpa_math" not in error
     assert "bf16" not in error  # which was not waited for
+
+
+@pytest.mark.slow
+def test_a_wrong_result_of_a_rival_is_told_with_the_others_times(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text(WRONG.replace("KIND", "'plain'"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    options = ["--device", "cpu", "--only", "sd14_8x8", "-p", "planted", "-k", "planted or math"]
+    results = session.run(session.KERNELS, options)
+    # 0.001 is less than what bfloat16 rounds away
+    timed = {(timing.provider, timing.dtype) for timing in results.timings}
+    assert timed == {("sdpa_math", "fp32"), ("sdpa_math", "bf16"), ("planted", "bf16")}
+    ((provider, case_name, reason),) = results.machine["untimed"]
+    assert (provider, case_name) == ("planted", "sd14_8x8-fp32")
+    assert reason.startswith("planted, output: got an error of 1.0")
+
+
+SMALL = """
+from memattn.benchmarks import cases
+
+small = cases.JOINT_SHAPES[0]._replace(heads=2, queries=90, keys=90, text=13)
+cases._USUAL_JOINT_SHAPES["cpu"] = (small,)
+"""
+
+
+@pytest.mark.slow
+def test_a_small_joint_layer_is_timed_end_to_end(tmp_path, monkeypatch, capsys):
+    (tmp_path / "small.py").write_text(SMALL)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    results = session.run(session.JOINT, ["--device", "cpu", "-p", "small"])
+    assert results.is_joint
+    ours, *plain = (timing.provider for timing in results.timings)
+    assert ours.endswith("_on_flash")
+    assert plain == ["sdpa", "sdpa_flash"]
+    save(results, tmp_path / "run.json")
+    assert main(["bench", str(tmp_path / "run.json")]) == 0
+    assert "the fastest attention without" in capsys.readouterr().out
 
 
 SHORT = """
@@ -157,6 +193,7 @@ def test_another_backend_than_autos_is_not_timed(monkeypatch, capsys, untimed):
     ("arguments", "suite", "options"),
     [
         ([], "bench_cross_attention.py", []),
+        (["--joint"], "bench_column_statistics.py", []),
         (["--all", "--only", "sana"], "bench_cross_attention.py", ["--every", "--only", "sana"]),
         (["--recording", "--all"], "bench_recording.py", ["--every"]),
     ],
@@ -174,6 +211,7 @@ def test_options_reach_the_suite(monkeypatch, idle, arguments, suite, options):
     [
         ([], ""),
         (["--recording"], "-recording"),
+        (["--joint", "--only", "sd3"], "-joint-sd3"),
         (["--only", "sd14"], "-sd14"),
         (["--recording", "--all"], "-recording-all"),
     ],
@@ -210,6 +248,8 @@ def test_the_folder_that_is_written_is_looked_at_before_timing(tmp_path, capsys,
         (["--only", "flux"], "got --only flux, expected part of one of sd14_64x64, sd14_32x32, "),
         (["--only", "sana"], "got --only sana, expected part of one of sd14_64x64, sd14_32x32, "),
         (["--recording", "--only", "sd14"], "got --only with --recording, expected one of them."),
+        (["--recording", "--joint"], "got --joint with --recording, expected one of them."),
+        (["--joint", "--only", "sd14"], "got --only sd14, expected part of one of sd3_medium."),
     ],
 )
 def test_what_cannot_be_timed_is_refused_before_the_machine_is_looked_at(
@@ -250,6 +290,28 @@ def test_saved_results_are_shown_again(saved, capsys):
     assert "0.75 math" in out
     assert "..." not in out  # nothing was cut
     assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    "run",
+    [gpu_kernels(case("pixart_sigma", "bf16", ours=(6.0,) * 3)), joint()],
+    ids=["gpu", "joint"],
+)
+def test_a_gpus_tables_fit_the_terminal(tmp_path, capsys, run):
+    save(run, tmp_path / "run.json")
+    assert main(["bench", str(tmp_path / "run.json")]) == 0
+    out = capsys.readouterr().out
+    assert "cold cache" in out
+    assert "..." not in out  # nothing was cut
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_what_cannot_be_printed_was_saved(tmp_path, monkeypatch, idle):
+    run = kernels(case("a", "fp32", ours=(1.0,) * 3)[:1])
+    monkeypatch.setattr(session, "run", lambda suite, options: run)
+    assert main(["bench", "--device", "cpu", "--save", str(tmp_path)]) == 2
+    (path,) = tmp_path.glob("*/*.json")
+    assert load(path) == run
 
 
 def test_saved_paired_ratios_are_shown_with_their_target(tmp_path, capsys):

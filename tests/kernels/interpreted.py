@@ -31,9 +31,13 @@ SIZES = [
     (1, 70, 333, 88),
 ]
 
-# What is at the ends of a range, how memory lies, and what is refused: small shapes already.
-FILES = [f"tests/kernels/test_cross_attention_{name}.py" for name in ("edges", "layouts")] + [
-    "tests/kernels/test_column_statistics.py"
+# Tables by hand, laws, what is at the ends of a range, and how memory lies: small shapes already.
+FILES = [
+    "tests/kernels/test_cross_attention_edges.py",
+    "tests/kernels/test_cross_attention_layouts.py",
+    "tests/kernels/test_column_statistics.py",
+    "tests/kernels/test_column_statistics_edges.py",
+    "tests/kernels/test_column_statistics_layouts.py",
 ]
 
 

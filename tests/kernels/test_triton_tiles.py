@@ -1,13 +1,11 @@
 """How the Triton kernels cut up depth, keys and queries."""
 
 import pytest
-import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from memattn.kernels.triton.launch import stride_unit
 from memattn.kernels.triton.tiles import backward_tiles, column_tiles, forward_tiles, parts
-from tests.kernels.cross_attention import DTYPES, inputs
+from tests.kernels.cross_attention import DTYPES
 
 
 @pytest.mark.parametrize(
@@ -56,10 +54,3 @@ def test_tiles_are_what_the_kernels_can_be_compiled_with(dim, dtype):
         assert one.block_q.bit_count() == 1
         assert one.block_k.bit_count() <= 1
         assert one.warps in (4, 8)
-
-
-def test_strides_are_counted_in_eights_where_all_of_them_can_be():
-    query, key, value = inputs((2, 3, 5, 7, 40))
-    assert stride_unit(query, key, value) == 8
-    odd = torch.randn(2, 5, 3 * 40 + 1)[..., :-1].unflatten(2, (3, 40)).transpose(1, 2)
-    assert stride_unit(query, odd) == 1

@@ -70,7 +70,7 @@ def row_normaliser_kernel(
 def column_statistics_kernel(
     query_ptr, key_ptr, normaliser_ptr, total_ptr, bias_ptr, token_ptr,
     mass_ptr, entropy_ptr, map_ptr,
-    stride_qb, stride_qh, stride_ql, stride_kb, stride_kh, stride_kl,
+    stride_qb, stride_qh, stride_ql, stride_kb, stride_kh, stride_kl, stride_nb, stride_nh,
     heads, queries, columns, chunks, scale_log2,
     DIM: tl.constexpr, DIM_0: tl.constexpr, DIM_1: tl.constexpr, ALL_KEYS: tl.constexpr,
     STRIDE_UNIT: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, TILES: tl.constexpr,
@@ -90,6 +90,7 @@ def column_statistics_kernel(
     within = head % heads
     query_ptr += (sample * stride_qb + within * stride_qh) * STRIDE_UNIT
     key_ptr += (sample * stride_kb + within * stride_kh) * STRIDE_UNIT
+    normaliser_ptr += sample * stride_nb + within * stride_nh
     top = 0.0
     if HAS_BIAS:
         bias_ptr += sample * columns
@@ -108,7 +109,7 @@ def column_statistics_kernel(
         # The last tile repeats the last query instead of testing every load; it counts once.
         read = tl.minimum(rows, queries - 1)
         query_0, query_1 = load_queries(query_ptr, read, stride_ql * STRIDE_UNIT, DIM, DIM_0, DIM_1)
-        normaliser = tl.load(normaliser_ptr + head * queries + read)
+        normaliser = tl.load(normaliser_ptr + read)
         if IS_LOGSUMEXP:
             # Libraries mark a row without keys by either infinity: its probabilities are 0.
             has_no_keys = tl.abs(normaliser) == float("inf")

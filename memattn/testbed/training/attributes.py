@@ -31,6 +31,9 @@ from memattn.testbed.training.loop import Stage, generator, run
 from memattn.testbed.training.pictures import render_all
 from memattn.whole import whole_file
 
+# What is kept in the training's folder: pictures as drawn, as decoded, and the stage's checkpoint.
+ATTRIBUTE_FILES = ("attributes-drawn.npy", "attributes-decoded.npy", "attributes.pt")
+
 # Decoding a picture takes ten times as long as drawing it, so most are shown as they were drawn.
 _DRAWN, _RECONSTRUCTED, _HELD_OUT = 12_000, 3000, 1000
 _STEPS, _BATCH, _RATE = 2000, 32, 3e-3
@@ -67,9 +70,10 @@ def train_attributes(
     """
     rng = default_rng([recipe.seed, _SEED])
     scenes = [draw_scene(rng) for _ in range(_HELD_OUT + _RECONSTRUCTED + _DRAWN)]
-    pictures = render_all(scenes, folder / "attributes-drawn.npy")
+    drawn_file, decoded_file, _ = (folder / name for name in ATTRIBUTE_FILES)
+    pictures = render_all(scenes, drawn_file)
     decoded = _HELD_OUT + _RECONSTRUCTED
-    reconstructed = _reconstruct(vae, pictures[:decoded], folder / "attributes-decoded.npy")
+    reconstructed = _reconstruct(vae, pictures[:decoded], decoded_file)
     pictures = torch.cat([reconstructed, pictures[decoded:]])
     classifier = _train(pictures, _place_things(scenes), scenes, recipe, folder)
     return classifier, measure(classifier, _as_images(pictures[:_HELD_OUT]), scenes[:_HELD_OUT])

@@ -15,6 +15,7 @@ from memattn.testbed.groups import Stream, draw_corpus
 from memattn.testbed.latents import encode
 from memattn.testbed.networks import build_scheduler, build_tokenizer
 from memattn.testbed.recipe import Recipe
+from memattn.testbed.training.attributes import ATTRIBUTE_FILES
 from memattn.testbed.training.autoencoder import train_autoencoder
 from memattn.testbed.training.denoiser import Shown, train_denoiser
 from memattn.testbed.training.pictures import render_all
@@ -36,8 +37,9 @@ def train(
     Args:
         out: Folder for checkpoints.
         recipe: What to draw and how long to train.
-        towers: Folder of a training whose autoencoder and text tower to take over. They see
-            ordinary scenes only, so permutations of one seed, and the control, share them.
+        towers: Folder of a training whose autoencoder and text tower to take over, and its
+            attribute classifier if it has one. They see ordinary scenes only, so permutations of
+            one seed, and the control, share them.
         device: Where the networks are trained. Random numbers are drawn on the CPU, so that every
             device sees the same pictures and noise; rounding differs.
 
@@ -113,8 +115,8 @@ def _check_towers(towers: Path, recipe: Recipe) -> None:
 
 def _take_over(towers: Path, out: Path) -> None:
     """Copies the checkpoints of the first stages, where `out` has none yet."""
-    for name in _TOWERS:
-        if not (out / name).exists():
+    for name in (*_TOWERS, *ATTRIBUTE_FILES):
+        if (towers / name).exists() and not (out / name).exists():
             with whole_file(out / name) as fresh:
                 shutil.copyfile(towers / name, fresh)
 
