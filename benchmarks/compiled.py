@@ -1,8 +1,7 @@
 """What Triton makes of the kernels for a GPU that is not here: registers, spills, instructions.
 
 Triton's wheel brings the assembler and the disassembler, so this needs no GPU and no toolkit:
-`python -m memattn.benchmarks.compiled FILE.csv` compiles every case and writes the table that is
-committed as benchmarks/results/triton-compiled.csv.
+`python -m memattn.benchmarks.compiled FILE.csv` compiles every case and writes a table.
 """
 
 import csv
@@ -85,7 +84,7 @@ class Compiled(NamedTuple):
 
 
 def cases() -> Iterator[Case]:
-    """Every case of the committed table.
+    """Every case that is looked at.
 
     Forward: all of dtype, dimension and keys; what is asked for takes turns. Backward and columns
     do not depend on the number of keys, but for a bias that is looked through before.

@@ -15,13 +15,13 @@ from memattn.kernels.triton.launch import (
     Launch,
     divided_up,
     next_power_of_two,
-    plain_float32,
     precision,
     readable,
     refusal,
     running_on,
     stride_unit,
     strides,
+    without_gaps,
 )
 from memattn.kernels.triton.tiles import column_tiles, parts
 from memattn.types import ColumnStatisticsRequest
@@ -92,7 +92,7 @@ def _forward(
     token_map = float32(*((0,) if token is None else (batch, heads, queries)))
     if batch:
         query, key_columns = readable(query), readable(key_columns)
-        key_bias = plain_float32(key_bias)
+        key_bias = without_gaps(key_bias, torch.float32)
         unit = stride_unit(query, key_columns)
         both_strides = (*strides(query, unit), *strides(key_columns, unit))
         normalise, sum_columns = launches(
@@ -121,7 +121,7 @@ def _forward(
                 )  # fmt: skip
             sum_columns(
                 (batch * heads * chunks, divided_up(columns, tiles.block_k)),
-                query, key_columns, normaliser, total, key_bias, token,
+                query, key_columns, normaliser, total, key_bias, without_gaps(token, torch.int64),
                 mass, entropy, token_map, *both_strides, *normaliser.stride()[:2],
                 heads, queries, columns, chunks, scale * LOG2_E,
             )  # fmt: skip

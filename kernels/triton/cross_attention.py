@@ -17,13 +17,13 @@ from memattn.kernels.triton.launch import (
     Launch,
     divided_up,
     next_power_of_two,
-    plain_float32,
     precision,
     readable,
     refusal,
     running_on,
     stride_unit,
     strides,
+    without_gaps,
 )
 from memattn.kernels.triton.tiles import backward_tiles, forward_tiles, parts
 from memattn.types import CrossAttentionRequest
@@ -144,6 +144,7 @@ def _forward(
     row_logsumexp = float32(logsumexp, batch, heads, queries)
     if batch:
         query, key, value = readable(query), readable(key), readable(value)
+        terms = _terms(key_bias, begin_scale)
         unit = stride_unit(query, key, value)
         launch = forward_launch(
             query.dtype,
@@ -160,7 +161,7 @@ def _forward(
         with running_on(query):
             launch(
                 (batch * heads * chunks,),
-                query, key, value, plain_float32(key_bias), plain_float32(begin_scale), token,
+                query, key, value, *terms, without_gaps(token, torch.int64),
                 output, mass, entropy, token_map, row_logsumexp,
                 *strides(query, unit), *strides(key, unit), *strides(value, unit),
                 heads, queries, keys, chunks, scale * LOG2_E,
@@ -196,7 +197,7 @@ def _backward(
         return grad_query, grad_key, grad_value
     operands = [readable(tensor) for tensor in (grad_output, query, key, value)]
     unit = stride_unit(*operands)
-    terms = (plain_float32(key_bias), plain_float32(begin_scale))
+    terms = _terms(key_bias, begin_scale)
     all_strides = [stride for tensor in operands for stride in strides(tensor, unit)]
     by_queries, by_keys = backward_launches(
         query.dtype,
@@ -226,6 +227,13 @@ def _backward(
     for gradient, summed in zip((grad_key, grad_value), sums, strict=True):
         gradient.copy_(summed.view(batch, heads, keys, dim))
     return grad_query, grad_key, grad_value
+
+
+def _terms(
+    key_bias: Tensor | None, begin_scale: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """What the logits are made with, as the kernels read it."""
+    return without_gaps(key_bias, torch.float32), without_gaps(begin_scale, torch.float32)
 
 
 torch.library.impl("memattn::cross_attention_triton", "default", _forward)

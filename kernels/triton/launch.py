@@ -69,9 +69,9 @@ def readable(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(3) == 1 else tensor.contiguous()
 
 
-def plain_float32(tensor: Tensor | None) -> Tensor | None:
-    """A small operand as the kernels read it: float32, without gaps."""
-    return None if tensor is None else tensor.float().contiguous()
+def without_gaps(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A small operand as the kernels read it: in one dtype and in order."""
+    return None if tensor is None else tensor.to(dtype).contiguous()
 
 
 def stride_unit(*tensors: Tensor) -> int:

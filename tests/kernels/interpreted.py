@@ -31,13 +31,14 @@ SIZES = [
     (1, 70, 333, 88),
 ]
 
-# Tables by hand, laws, what is at the ends of a range, and how memory lies: small shapes already.
-FILES = [
-    "tests/kernels/test_cross_attention_edges.py",
-    "tests/kernels/test_cross_attention_layouts.py",
-    "tests/kernels/test_column_statistics.py",
-    "tests/kernels/test_column_statistics_edges.py",
-    "tests/kernels/test_column_statistics_layouts.py",
+# What is at the ends of a range; and with "everything", tables by hand, laws and how memory lies.
+EDGES = ["cross_attention_edges", "column_statistics_edges"]
+EVERYTHING = [
+    *EDGES,
+    "cross_attention",
+    "cross_attention_layouts",
+    "column_statistics",
+    "column_statistics_layouts",
 ]
 
 
@@ -50,7 +51,7 @@ def check(shape, dtype, arguments):
     assert_gradients_within_budget(attention, tensors, arguments)
 
 
-if __name__ == "__main__":
+def main(files, only):
     torch.manual_seed(0)
     for number, size in enumerate(SIZES):
         for dtype in DTYPES:
@@ -59,7 +60,12 @@ if __name__ == "__main__":
     # The packages are those of the process that asked, whatever pyproject.toml says. Numbers beyond
     # the largest are part of the tests; numpy, which computes here, warns about them.
     settings = ["--quiet", "--override-ini=pythonpath=", "-p", "no:cacheprovider"]
-    settings += ["-W", "ignore::RuntimeWarning", "-k", "triton-cpu and not bfloat16"]
-    failed = pytest.main([*settings, *FILES])
+    settings += ["-W", "ignore::RuntimeWarning", "-k", f"triton-cpu and not bfloat16{only}"]
+    return pytest.main([*settings, *(f"tests/kernels/test_{name}.py" for name in files)])
+
+
+if __name__ == "__main__":
+    everything = sys.argv[1:] == ["everything"]
+    failed = main(EVERYTHING, "") if everything else main(EDGES, " and not float16")
     print("interpreted")
     sys.exit(failed)

@@ -110,17 +110,20 @@ def column_statistics_kernel(
         read = tl.minimum(rows, queries - 1)
         query_0, query_1 = load_queries(query_ptr, read, stride_ql * STRIDE_UNIT, DIM, DIM_0, DIM_1)
         normaliser = tl.load(normaliser_ptr + read)
+        counts = rows < queries
         if IS_LOGSUMEXP:
             # Libraries mark a row without keys by either infinity: its probabilities are 0.
-            has_no_keys = tl.abs(normaliser) == float("inf")
-            normaliser = (tl.where(has_no_keys, float("inf"), normaliser) - top) * LOG2_E
+            counts = counts & (tl.abs(normaliser) != float("inf"))
+            normaliser = (normaliser - top) * LOG2_E
             total = tl.full([BLOCK_Q], 1.0, tl.float32)
         else:
             total = tl.load(total_ptr + head * queries + read)
         products = product(query_0, query_1, key_0, key_1, DIM_1, PRECISION)
         shifted = logits(products, factor, shift, offsets, columns, False) - normaliser[:, None]
+        # Whatever such a row holds, and a weight may be inf where a logsumexp is not its row's.
+        shifted = tl.where(counts[:, None], shifted, -float("inf"))
         weights = tl.exp2(shifted)
-        inverse = tl.where(rows < queries, 1.0 / total, 0.0)
+        inverse = 1.0 / total
         mass, entropy = add_to_sums(
             mass, entropy, weights, shifted, inverse, tl.log2(total), BLOCK_Q, BLOCK_K
         )

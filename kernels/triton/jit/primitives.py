@@ -90,14 +90,14 @@ def product(left_0, left_1, right_0, right_1, DIM_1: tl.constexpr, PRECISION: tl
 
 @triton.jit
 def largest_bias(bias_ptr, keys, ALL_KEYS: tl.constexpr):
-    """The largest bias of a sample, or 0 if all are -inf: softmax does not depend on a shift.
+    """The largest bias of a sample, or 0 if it is infinite: softmax does not depend on a shift.
 
     Without it the lowest finite bias would be -inf to base 2, and large ones would cost digits.
     """
     offsets = tl.arange(0, ALL_KEYS)
     bias = tl.load(bias_ptr + offsets, mask=offsets < keys, other=-float("inf"))
     top = tl.max(bias, axis=0)
-    return tl.where(top == -float("inf"), 0.0, top)
+    return tl.where(tl.abs(top) == float("inf"), 0.0, top)
 
 
 @triton.jit
