@@ -24,6 +24,7 @@ from triton.compiler import ASTSource
 
 from memattn.benchmarks.cases import DTYPES
 from memattn.kernels.triton import column_statistics, cross_attention, fold
+from memattn.kernels.triton.jit.primitives import UNALIGNED
 from memattn.kernels.triton.launch import Launch
 
 CAPABILITIES = (80, 90, 100)  # A100, H100 and H200, B200
@@ -115,7 +116,7 @@ def compiled(case: Case) -> Compiled:
         attrs={
             (index,): [["tt.divisibility", 16]]  # torch aligns what it allocates
             for index, name in enumerate(names)
-            if name.endswith("_ptr") and name not in constants
+            if name.endswith("_ptr") and name not in constants and name not in UNALIGNED
         },
     )
     target = GPUTarget("cuda", case.capability, 32)

@@ -17,7 +17,7 @@ from memattn.kernels.triton.launch import (
     Launch,
     divided_up,
     next_power_of_two,
-    precision,
+    precision_of,
     readable,
     refusal,
     running_on,
@@ -151,7 +151,7 @@ def _forward(
             dim,
             keys,
             unit=unit,
-            precision=precision(query.dtype),
+            precision=precision_of(query),
             has_bias=key_bias is not None,
             has_begin=begin_scale is not None,
             has_token=token is not None,
@@ -186,6 +186,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, heads, queries, dim = query.shape
     keys = key.shape[2]
+    logsumexp = logsumexp.contiguous()
     tiles = backward_tiles(dim, query.dtype)
     row_tiles = divided_up(queries, tiles.block_q)
     chunks = divided_up(row_tiles, tiles.tiles)
@@ -204,7 +205,7 @@ def _backward(
         dim,
         keys,
         unit=unit,
-        precision=precision(query.dtype),
+        precision=precision_of(query),
         has_bias=key_bias is not None,
         has_begin=begin_scale is not None,
     )

@@ -13,6 +13,7 @@ LOG2_E = math.log2(math.e)
 _DEVICES = ("cpu",) if knobs.runtime.interpret else ("cuda", "xpu")
 # Of bfloat16 the interpreter has no arithmetic.
 _DTYPES = (torch.float32, torch.float16, *(() if knobs.runtime.interpret else (torch.bfloat16,)))
+_MOST_COUNTED = 2**31 - 1
 
 
 class Launch(NamedTuple):
@@ -54,6 +55,9 @@ def refusal(query: Tensor) -> str | None:
         return f"it takes {', '.join(map(str, _DTYPES))}, got {query.dtype}"
     if dim % 8 != 0 or dim > 256:
         return f"it takes head dimensions that are multiples of 8 up to 256, got {dim}"
+    size = query.shape[1] * query.shape[2] * dim
+    if size > _MOST_COUNTED:
+        return f"it takes samples of up to {_MOST_COUNTED} numbers, got {size}"
     return None
 
 
@@ -65,8 +69,13 @@ def running_on(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
 
 
 def readable(tensor: Tensor) -> Tensor:
-    """The tensor, copied if the numbers of one head and position do not lie side by side."""
-    return tensor if tensor.stride(3) == 1 else tensor.contiguous()
+    """The tensor, copied if kernels cannot read it as it lies.
+
+    The numbers of one head and position have to lie side by side, and one head's positions within
+    what 32 bits can count.
+    """
+    span = (tensor.shape[2] - 1) * tensor.stride(2) + tensor.shape[3]
+    return tensor if tensor.stride(3) == 1 and span <= _MOST_COUNTED else tensor.contiguous()
 
 
 def without_gaps(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -80,19 +89,21 @@ def stride_unit(*tensors: Tensor) -> int:
     Told so, Triton loads 16 bytes at a time. By itself it looks for multiples of 16, which the head
     stride of 40 or 72 is not: it then loads number by number.
     """
-    return 8 if all(stride % 8 == 0 for t in tensors for stride in t.stride()[:3]) else 1
+    return 8 if all(s % 8 == 0 for tensor in tensors for s in strides(tensor, 1)) else 1
 
 
-def strides(tensor: Tensor, unit: int) -> tuple[int, int, int]:
-    """The strides of batch, head and position, in units."""
-    batch, head, position, _ = tensor.stride()
-    return batch // unit, head // unit, position // unit
+def strides(tensor: Tensor, unit: int) -> tuple[int, ...]:
+    """The strides of batch, head and position, in units; 0 for an axis of one."""
+    first = zip(tensor.shape[:3], tensor.stride()[:3], strict=True)
+    return tuple(stride // unit if size > 1 else 0 for size, stride in first)
 
 
-def precision(dtype: torch.dtype) -> str:
+def precision_of(query: Tensor) -> str:
     """How products are computed: those of float32 from TF32 only where torch's own may be."""
-    may_round = dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
-    return "tf32" if may_round else "ieee"
+    # Few of AMD's processors have TF32, and the setting is CUDA's.
+    has_tf32 = query.device.type == "cuda" and torch.version.hip is None
+    may_round = has_tf32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if may_round and query.dtype == torch.float32 else "ieee"
 
 
 def divided_up(length: int, size: int) -> int:

@@ -11,6 +11,8 @@ _LEAST_PART = 16
 _WORTH_TWO = 32
 # What 128 threads can hold of 64 queries while all keys are one tile, in numbers per query.
 _SHORT_NUMBERS = 280
+# With a bias to hold too: keys and dimension together.
+_BIASED_SIZE = 128
 
 
 class Tiles(NamedTuple):

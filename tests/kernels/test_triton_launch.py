@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from memattn.kernels.triton.launch import precision, readable, stride_unit
+from memattn.kernels.triton.launch import precision_of, readable, stride_unit, strides
 from tests.kernels.cross_attention import inputs
 
 
@@ -24,29 +24,33 @@ def test_what_cannot_be_read_number_by_number_is_copied():
     assert torch.equal(readable(turned), query)
 
 
-@pytest.mark.parametrize(
-    ("allowed", "dtype", "expected"),
-    [
-        (False, torch.float32, "ieee"),
-        (True, torch.float32, "tf32"),
-        (True, torch.float16, "ieee"),
-    ],
-)
-def test_float32_is_rounded_to_tf32_only_where_torch_may_do_so(allowed, dtype, expected):
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    try:
-        assert precision(dtype) == expected
-    finally:
-        torch.set_float32_matmul_precision(before)
+def test_an_axis_of_one_may_have_any_stride():
+    query, _, _ = inputs((1, 3, 5, 7, 40))
+    odd = query.as_strided(query.shape, (7, *query.stride()[1:]))
+    assert stride_unit(odd) == 8
+    assert strides(odd, 8) == (0, 5, 15)
 
 
 @pytest.mark.parametrize("setting", ["tf32", "ieee"])
-def test_the_setting_of_cuda_alone_counts_too(setting):
+def test_float32_on_the_cpu_is_never_rounded_to_tf32(setting):
     matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
     matmul.fp32_precision = setting
     try:
-        assert precision(torch.float32) == setting
+        assert precision_of(torch.zeros(1, 1, 1, 8)) == "ieee"
+    finally:
+        matmul.fp32_precision = before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+@pytest.mark.parametrize(("setting", "expected"), [("tf32", "tf32"), ("ieee", "ieee")])
+def test_float32_is_rounded_to_tf32_where_torch_may_do_so(setting, expected):
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = setting
+    try:
+        assert precision_of(torch.zeros(1, 1, 1, 8, device="cuda")) == expected
+        assert precision_of(torch.zeros(1, 1, 1, 8, device="cuda").half()) == "ieee"
     finally:
         matmul.fp32_precision = before

@@ -6,6 +6,8 @@ import triton.language as tl
 from memattn.kernels.triton.jit.primitives import (
     LN_2,
     LOG2_E,
+    UNALIGNED,
+    UNSPECIALISED,
     add_to_sums,
     largest_bias,
     load_keys,
@@ -17,7 +19,7 @@ from memattn.kernels.triton.jit.primitives import (
 )
 
 
-@triton.jit(do_not_specialize=["heads", "queries", "columns", "tiles"])
+@triton.jit(do_not_specialize=UNSPECIALISED, do_not_specialize_on_alignment=UNALIGNED)
 def row_normaliser_kernel(
     query_ptr, key_ptr, bias_ptr, row_max_ptr, total_ptr,
     stride_qb, stride_qh, stride_ql, stride_kb, stride_kh, stride_kl,
@@ -58,15 +60,15 @@ def row_normaliser_kernel(
         weights = tl.exp2(shifted - finite_max[:, None])
         total = total * tl.exp2(row_max - finite_max) + tl.sum(weights, axis=1)
         row_max = new_max
-    is_empty = row_max == -float("inf")
     if HAS_BIAS:  # without a bias no column is removed, and 0 / 0 is nan
-        total = tl.where(is_empty, 1.0, total)
+        total = tl.where(total == 0.0, 1.0, total)
+    row_max = tl.where(row_max == -float("inf"), 0.0, row_max)
     exists = rows < queries
-    tl.store(row_max_ptr + head * queries + rows, tl.where(is_empty, 0.0, row_max), mask=exists)
+    tl.store(row_max_ptr + head * queries + rows, row_max, mask=exists)
     tl.store(total_ptr + head * queries + rows, total, mask=exists)
 
 
-@triton.jit(do_not_specialize=["heads", "queries", "columns", "chunks"])
+@triton.jit(do_not_specialize=UNSPECIALISED, do_not_specialize_on_alignment=UNALIGNED)
 def column_statistics_kernel(
     query_ptr, key_ptr, normaliser_ptr, total_ptr, bias_ptr, token_ptr,
     mass_ptr, entropy_ptr, map_ptr,

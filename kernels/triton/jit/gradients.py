@@ -10,6 +10,8 @@ import triton.language as tl
 from memattn.kernels.triton.jit.primitives import (
     LN_2,
     LOG2_E,
+    UNALIGNED,
+    UNSPECIALISED,
     largest_bias,
     load_keys,
     load_queries,
@@ -20,7 +22,7 @@ from memattn.kernels.triton.jit.primitives import (
 )
 
 
-@triton.jit(do_not_specialize=["heads", "queries", "keys", "tiles"])
+@triton.jit(do_not_specialize=UNSPECIALISED, do_not_specialize_on_alignment=UNALIGNED)
 def query_gradient_kernel(
     grad_output_ptr, query_ptr, key_ptr, value_ptr, bias_ptr, begin_scale_ptr, logsumexp_ptr,
     grad_query_ptr, inverse_ptr, delta_ptr,
@@ -105,7 +107,7 @@ def query_gradient_kernel(
     store_rows(grad_query_ptr, sum_0, sum_1, rows, heads * DIM, queries, DIM, DIM_0, DIM_1)
 
 
-@triton.jit(do_not_specialize=["heads", "queries", "keys", "chunks"])
+@triton.jit(do_not_specialize=UNSPECIALISED, do_not_specialize_on_alignment=UNALIGNED)
 def key_gradient_kernel(
     grad_output_ptr, query_ptr, key_ptr, value_ptr, bias_ptr, begin_scale_ptr, logsumexp_ptr,
     inverse_ptr, delta_ptr, grad_key_ptr, grad_value_ptr,

@@ -5,6 +5,8 @@ import triton.language as tl
 
 from memattn.kernels.triton.jit.primitives import (
     LN_2,
+    UNALIGNED,
+    UNSPECIALISED,
     largest_bias,
     load_keys,
     load_queries,
@@ -16,7 +18,7 @@ from memattn.kernels.triton.jit.primitives import (
 )
 
 
-@triton.jit(do_not_specialize=["heads", "queries", "keys", "tiles"])
+@triton.jit(do_not_specialize=UNSPECIALISED, do_not_specialize_on_alignment=UNALIGNED)
 def cross_attention_long_kernel(
     query_ptr, key_ptr, value_ptr, bias_ptr, begin_scale_ptr, token_ptr,
     output_ptr, mass_ptr, entropy_ptr, map_ptr, logsumexp_ptr,
@@ -79,10 +81,10 @@ def cross_attention_long_kernel(
             output_1 = tl.dot(small, value_1, output_1 * shrink[:, None], input_precision=PRECISION)
         row_max = new_max
 
-    is_empty = row_max == -float("inf")
+    is_empty = total == 0.0  # not by the maximum, which passes over nan
     if HAS_BIAS:  # without a bias no key is removed, and 0 / 0 is nan
         total = tl.where(is_empty, 1.0, total)
-    row_max = tl.where(is_empty, 0.0, row_max)
+    row_max = tl.where(row_max == -float("inf"), 0.0, row_max)
     inverse = 1.0 / total
     log_total = tl.log2(total)
     output_0 *= inverse[:, None]

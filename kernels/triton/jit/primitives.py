@@ -7,6 +7,12 @@ second part of no size is passed on as the first and never read.
 import triton
 import triton.language as tl
 
+# Triton would compile a kernel anew for numbers that are 1 or multiples of 16, and for operands
+# that happen not to be aligned: a part of a batch would run another binary than the whole.
+_STRIDES = [f"stride_{tensor}{axis}" for tensor in "gqkvn" for axis in "bhl"]
+UNSPECIALISED = ["heads", "queries", "keys", "columns", "chunks", "tiles", *_STRIDES]
+UNALIGNED = ["bias_ptr", "begin_scale_ptr", "token_ptr"]
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 # exp2 of less is 0 in float32, so -p ln p is 0 wherever this cuts, and never 0 * inf.

@@ -5,6 +5,8 @@ import triton.language as tl
 
 from memattn.kernels.triton.jit.primitives import (
     LN_2,
+    UNALIGNED,
+    UNSPECIALISED,
     add_to_sums,
     largest_bias,
     load_keys,
@@ -17,7 +19,7 @@ from memattn.kernels.triton.jit.primitives import (
 )
 
 
-@triton.jit(do_not_specialize=["heads", "queries", "keys", "chunks"])
+@triton.jit(do_not_specialize=UNSPECIALISED, do_not_specialize_on_alignment=UNALIGNED)
 def cross_attention_short_kernel(
     query_ptr, key_ptr, value_ptr, bias_ptr, begin_scale_ptr, token_ptr,
     output_ptr, mass_ptr, entropy_ptr, map_ptr, logsumexp_ptr,
@@ -93,9 +95,8 @@ def cross_attention_short_kernel(
             products = product(query_0, query_1, key_10, key_11, DIM_1, PRECISION)
             shifted_1 = logits(products, factor_1, shift_1, offsets_1, keys, False)
             row_max = tl.maximum(row_max, tl.max(shifted_1, axis=1))
-        is_empty = row_max == -float("inf")
         if HAS_BIAS:  # a row without keys would give -inf - -inf = nan
-            row_max = tl.where(is_empty, 0.0, row_max)
+            row_max = tl.where(row_max == -float("inf"), 0.0, row_max)
         shifted_0 -= row_max[:, None]
         weights_0 = tl.exp2(shifted_0)
         total = tl.sum(weights_0, axis=1)
@@ -104,6 +105,7 @@ def cross_attention_short_kernel(
             shifted_1 -= row_max[:, None]
             weights_1 = tl.exp2(shifted_1)
             total += tl.sum(weights_1, axis=1)
+        is_empty = total == 0.0  # not by the maximum, which passes over nan
         if HAS_BIAS:
             total = tl.where(is_empty, 1.0, total)
         inverse = 1.0 / total
