@@ -68,9 +68,10 @@ def backward_tiles(dim: int, dtype: torch.dtype) -> Tiles:
     """What both kernels of a backward are launched with; `tiles` is that of the second."""
     if dtype == torch.float32:
         return Tiles(block_q=16, block_k=32, tiles=64, warps=8, stages=1)
-    if sum(parts(dim)) <= 80:
-        return Tiles(block_q=64, block_k=64, tiles=16, warps=8, stages=1)
-    return Tiles(block_q=32, block_k=32, tiles=32, warps=8, stages=1)
+    depth = sum(parts(dim))
+    if depth <= 80:
+        return Tiles(block_q=32, block_k=32, tiles=32, warps=4, stages=1)
+    return Tiles(block_q=64 if depth <= 192 else 32, block_k=16, tiles=16, warps=4, stages=1)
 
 
 def column_tiles(dim: int, dtype: torch.dtype) -> Tiles:
