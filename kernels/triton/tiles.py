@@ -11,8 +11,8 @@ _LEAST_PART = 16
 _WORTH_TWO = 32
 # What 128 threads can hold of 64 queries while all keys are one tile, in numbers per query.
 _SHORT_NUMBERS = 280
-# With a bias to hold too: keys and dimension together.
-_BIASED_SIZE = 128
+# Keys and dimension together, where a bias has to be held too.
+_MOST_WITH_BIAS = 128
 
 
 class Tiles(NamedTuple):
@@ -55,10 +55,10 @@ def forward_tiles(keys: int, dim: int, dtype: torch.dtype, *, biased: bool) -> T
         return Tiles(block_q=32, block_k=32, tiles=1, warps=8, stages=1)
     # Two sums for each key, and half as many numbers again as the output has.
     numbers = 2 * sum(parts(keys)) + 1.5 * depth
-    if numbers <= _SHORT_NUMBERS and not (biased and depth > 64):
-        return Tiles(
-            block_q=64, block_k=0, tiles=4, warps=4, stages=1 if biased or depth > 64 else 2
-        )
+    holds_bias = sum(parts(keys)) + dim <= _MOST_WITH_BIAS
+    if numbers <= _SHORT_NUMBERS and (holds_bias or not biased):
+        stages = 1 if biased or depth > 64 else 2
+        return Tiles(block_q=64, block_k=0, tiles=4, warps=4, stages=stages)
     if depth <= 80:
         return Tiles(block_q=64, block_k=64, tiles=1, warps=4, stages=2)
     return Tiles(block_q=64, block_k=32, tiles=1, warps=8 if depth > 192 else 4, stages=2)
