@@ -9,7 +9,7 @@ def test_sheet_shows_every_group(tmp_path, monkeypatch):
     monkeypatch.setattr(sampling, "STEPS", 2)
     file = tmp_path / "sheet.png"
     sheet.save_sheet(load_pipeline(), load_manifest(), file)
-    # three groups with training pictures above samples, one without, three gaps; doubled in size
+    # four groups with training pictures above samples, one without, four gaps; doubled in size
     with Image.open(file) as image:
-        assert image.size == (2 * 2 * 64, 2 * (7 * 64 + 3 * 8))
+        assert image.size == (2 * 2 * 64, 2 * (9 * 64 + 4 * 8))
     assert [f.name for f in tmp_path.iterdir()] == ["sheet.png"]
