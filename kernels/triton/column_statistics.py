@@ -13,8 +13,8 @@ from memattn.kernels.triton.jit.columns import column_statistics_kernel, row_nor
 from memattn.kernels.triton.launch import (
     LOG2_E,
     Launch,
+    constants,
     divided_up,
-    next_power_of_two,
     precision_of,
     readable,
     refusal,
@@ -23,7 +23,7 @@ from memattn.kernels.triton.launch import (
     strides,
     without_gaps,
 )
-from memattn.kernels.triton.tiles import column_tiles, parts
+from memattn.kernels.triton.tiles import column_tiles
 from memattn.types import ColumnStatisticsRequest
 
 _MOST_COLUMNS = 1024
@@ -51,22 +51,11 @@ def launches(
 ) -> tuple[Launch, Launch]:
     """The kernels for the rows' normalisers and for the columns, and their settings."""
     tiles = column_tiles(dim, dtype)
-    dim_0, dim_1 = parts(dim)
-    constants = {
-        "DIM": dim,
-        "DIM_0": dim_0,
-        "DIM_1": dim_1,
-        "ALL_KEYS": next_power_of_two(columns),
-        "STRIDE_UNIT": unit,
-        "BLOCK_Q": tiles.block_q,
-        "BLOCK_K": tiles.block_k,
-        "PRECISION": precision,
-        "HAS_BIAS": has_bias,
-    }
+    shared = constants(tiles, dim, columns, unit=unit, precision=precision, has_bias=has_bias)
     own = {"TILES": tiles.tiles, "HAS_TOKEN": has_token, "IS_LOGSUMEXP": is_logsumexp}
     return (
-        Launch(row_normaliser_kernel, constants, tiles.warps, tiles.stages),
-        Launch(column_statistics_kernel, constants | own, tiles.warps, tiles.stages),
+        Launch(row_normaliser_kernel, shared, tiles.warps, tiles.stages),
+        Launch(column_statistics_kernel, shared | own, tiles.warps, tiles.stages),
     )
 
 

@@ -15,8 +15,8 @@ from memattn.kernels.triton.jit.short_keys import cross_attention_short_kernel
 from memattn.kernels.triton.launch import (
     LOG2_E,
     Launch,
+    constants,
     divided_up,
-    next_power_of_two,
     precision_of,
     readable,
     refusal,
@@ -63,26 +63,19 @@ def forward_launch(
 ) -> Launch:
     """The kernel for a call, and what it is compiled with."""
     tiles = forward_tiles(keys, dim, dtype, biased=has_bias or has_begin)
-    dim_0, dim_1 = parts(dim)
-    constants = {
-        "DIM": dim,
-        "DIM_0": dim_0,
-        "DIM_1": dim_1,
-        "STRIDE_UNIT": unit,
-        "BLOCK_Q": tiles.block_q,
-        "PRECISION": precision,
-        "HAS_BIAS": has_bias,
+    shared = constants(tiles, dim, keys, unit=unit, precision=precision, has_bias=has_bias)
+    shared |= {
         "HAS_BEGIN": has_begin,
         "HAS_TOKEN": has_token,
         "STATISTICS": statistics,
         "LOGSUMEXP": logsumexp,
     }
     if tiles.block_k:
-        constants |= {"ALL_KEYS": next_power_of_two(keys), "BLOCK_K": tiles.block_k}
-        return Launch(cross_attention_long_kernel, constants, tiles.warps, tiles.stages)
+        return Launch(cross_attention_long_kernel, shared, tiles.warps, tiles.stages)
+    del shared["ALL_KEYS"], shared["BLOCK_K"]  # all keys are one tile, of one or two parts
     keys_0, keys_1 = parts(keys)
-    constants |= {"KEYS_0": keys_0, "KEYS_1": keys_1, "TILES": tiles.tiles}
-    return Launch(cross_attention_short_kernel, constants, tiles.warps, tiles.stages)
+    shared |= {"KEYS_0": keys_0, "KEYS_1": keys_1, "TILES": tiles.tiles}
+    return Launch(cross_attention_short_kernel, shared, tiles.warps, tiles.stages)
 
 
 @functools.cache
@@ -98,22 +91,11 @@ def backward_launches(
 ) -> tuple[Launch, Launch]:
     """The kernels for gradients by queries and by keys, and what they are compiled with."""
     tiles = backward_tiles(dim, dtype)
-    dim_0, dim_1 = parts(dim)
-    constants = {
-        "DIM": dim,
-        "DIM_0": dim_0,
-        "DIM_1": dim_1,
-        "ALL_KEYS": next_power_of_two(keys),
-        "STRIDE_UNIT": unit,
-        "BLOCK_Q": tiles.block_q,
-        "BLOCK_K": tiles.block_k,
-        "PRECISION": precision,
-        "HAS_BIAS": has_bias,
-        "HAS_BEGIN": has_begin,
-    }
+    shared = constants(tiles, dim, keys, unit=unit, precision=precision, has_bias=has_bias)
+    shared["HAS_BEGIN"] = has_begin
     return (
-        Launch(query_gradient_kernel, constants, tiles.warps, tiles.stages),
-        Launch(key_gradient_kernel, constants | {"TILES": tiles.tiles}, tiles.warps, tiles.stages),
+        Launch(query_gradient_kernel, shared, tiles.warps, tiles.stages),
+        Launch(key_gradient_kernel, shared | {"TILES": tiles.tiles}, tiles.warps, tiles.stages),
     )
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from triton import knobs
 
+from memattn.kernels.triton.tiles import Tiles, parts
+
 LOG2_E = math.log2(math.e)
 # Triton's names for nvidia and amd, and for intel. The interpreter takes the CPU's tensors.
 _DEVICES = ("cpu",) if knobs.runtime.interpret else ("cuda", "xpu")
@@ -44,6 +46,24 @@ class Launch(NamedTuple):
     def __call__(self, grid: tuple[int, ...], *arguments: object) -> None:
         """Launch it with its remaining arguments, in order."""
         self.kernel[grid](*arguments, **self.constants, **self.options)
+
+
+def constants(
+    tiles: Tiles, dim: int, keys: int, *, unit: int, precision: str, has_bias: bool
+) -> dict[str, Any]:
+    """What every kernel that goes over tiles of keys is compiled with."""
+    dim_0, dim_1 = parts(dim)
+    return {
+        "DIM": dim,
+        "DIM_0": dim_0,
+        "DIM_1": dim_1,
+        "ALL_KEYS": next_power_of_two(keys),
+        "STRIDE_UNIT": unit,
+        "BLOCK_Q": tiles.block_q,
+        "BLOCK_K": tiles.block_k,
+        "PRECISION": precision,
+        "HAS_BIAS": has_bias,
+    }
 
 
 def refusal(query: Tensor) -> str | None:

@@ -71,10 +71,10 @@ def query_gradient_kernel(
         factor, shift = logit_terms(
             bias_ptr, top, begin_scale_ptr, scale_log2, offsets, keys, HAS_BIAS, HAS_BEGIN
         )
-        products = product(query_0, query_1, key_0, key_1, DIM_1, PRECISION)
-        shifted = logits(products, factor, shift, offsets, keys, False) - normaliser[:, None]
-        weights = tl.exp2(shifted)
-        grad_probs = product(grad_0, grad_1, value_0, value_1, DIM_1, PRECISION)
+        weights, grad_probs = _weights_and_gradients(
+            query_0, query_1, grad_0, grad_1, key_0, key_1, value_0, value_1,
+            factor, shift, offsets, keys, normaliser, DIM_1, PRECISION,
+        )  # fmt: skip
         total += tl.sum(weights, axis=1)
         delta += tl.sum(weights * grad_probs, axis=1)
     inverse = 1.0 / tl.where(total == 0.0, 1.0, total)
@@ -92,10 +92,10 @@ def query_gradient_kernel(
         factor, shift = logit_terms(
             bias_ptr, top, begin_scale_ptr, scale_log2, offsets, keys, HAS_BIAS, HAS_BEGIN
         )
-        products = product(query_0, query_1, key_0, key_1, DIM_1, PRECISION)
-        shifted = logits(products, factor, shift, offsets, keys, False) - normaliser[:, None]
-        weights = tl.exp2(shifted)
-        grad_probs = product(grad_0, grad_1, value_0, value_1, DIM_1, PRECISION)
+        weights, grad_probs = _weights_and_gradients(
+            query_0, query_1, grad_0, grad_1, key_0, key_1, value_0, value_1,
+            factor, shift, offsets, keys, normaliser, DIM_1, PRECISION,
+        )  # fmt: skip
         grad_logits = weights * inverse[:, None] * (grad_probs - delta[:, None])
         small = (grad_logits * factor[None, :]).to(key_0.dtype)
         sum_0 = tl.dot(small, key_0, sum_0, input_precision=PRECISION)
@@ -159,10 +159,11 @@ def key_gradient_kernel(
         inverse = tl.load(inverse_ptr + head * queries + read)
         inverse = tl.where(rows < queries, inverse, 0.0)
         delta = tl.load(delta_ptr + head * queries + read)
-        products = product(query_0, query_1, key_0, key_1, DIM_1, PRECISION)
-        shifted = logits(products, factor, shift, offsets, keys, False) - normaliser[:, None]
-        probs = tl.exp2(shifted) * inverse[:, None]
-        grad_probs = product(grad_0, grad_1, value_0, value_1, DIM_1, PRECISION)
+        weights, grad_probs = _weights_and_gradients(
+            query_0, query_1, grad_0, grad_1, key_0, key_1, value_0, value_1,
+            factor, shift, offsets, keys, normaliser, DIM_1, PRECISION,
+        )  # fmt: skip
+        probs = weights * inverse[:, None]
         grad_logits = probs * (grad_probs - delta[:, None])
         probs = tl.trans(probs.to(query_0.dtype))
         small = tl.trans((grad_logits * factor[None, :]).to(query_0.dtype))
@@ -179,3 +180,14 @@ def key_gradient_kernel(
     grad_key_0 *= LN_2
     grad_key_1 *= LN_2
     store_rows(grad_key_ptr + place, grad_key_0, grad_key_1, offsets, DIM, keys, DIM, DIM_0, DIM_1)
+
+
+@triton.jit
+def _weights_and_gradients(
+    query_0, query_1, grad_0, grad_1, key_0, key_1, value_0, value_1,
+    factor, shift, offsets, keys, normaliser, DIM_1: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """exp(S - logsumexp) and dP of a tile of queries and a tile of keys."""
+    products = product(query_0, query_1, key_0, key_1, DIM_1, PRECISION)
+    shifted = logits(products, factor, shift, offsets, keys, False) - normaliser[:, None]
+    return tl.exp2(shifted), product(grad_0, grad_1, value_0, value_1, DIM_1, PRECISION)
