@@ -112,9 +112,22 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, heads, queries, dim = query.shape
     keys = key.shape[2]
-    biased = key_bias is not None or begin_scale is not None
-    tiles = forward_tiles(keys, dim, query.dtype, biased=biased)
-    chunks = divided_up(queries, tiles.block_q * tiles.tiles)
+    query, key, value = readable(query), readable(key), readable(value)
+    terms = _terms(key_bias, begin_scale)
+    unit = stride_unit(query, key, value)
+    launch = forward_launch(
+        query.dtype,
+        dim,
+        keys,
+        unit=unit,
+        precision=precision_of(query),
+        has_bias=key_bias is not None,
+        has_begin=begin_scale is not None,
+        has_token=token is not None,
+        statistics=statistics,
+        logsumexp=logsumexp,
+    )
+    chunks = divided_up(queries, launch.queries)
 
     def float32(wanted: bool, *shape: int) -> Tensor:
         return query.new_empty(shape if wanted else (0,), dtype=torch.float32)
@@ -125,21 +138,6 @@ def _forward(
     token_map = float32(token is not None, batch, heads, queries)
     row_logsumexp = float32(logsumexp, batch, heads, queries)
     if batch:
-        query, key, value = readable(query), readable(key), readable(value)
-        terms = _terms(key_bias, begin_scale)
-        unit = stride_unit(query, key, value)
-        launch = forward_launch(
-            query.dtype,
-            dim,
-            keys,
-            unit=unit,
-            precision=precision_of(query),
-            has_bias=key_bias is not None,
-            has_begin=begin_scale is not None,
-            has_token=token is not None,
-            statistics=statistics,
-            logsumexp=logsumexp,
-        )
         with running_on(query):
             launch(
                 (batch * heads * chunks,),

@@ -34,6 +34,11 @@ class Launch(NamedTuple):
     stages: int
 
     @property
+    def queries(self) -> int:
+        """How many queries of a head one program takes."""
+        return int(self.constants["BLOCK_Q"] * self.constants.get("TILES", 1))
+
+    @property
     def options(self) -> dict[str, Any]:
         """The compiler's options, which have Triton's names."""
         # Products and sums in one instruction, as before Triton 3.10 by default.
