@@ -23,14 +23,20 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from memattn.benchmarks.cases import DTYPES
-from memattn.kernels.triton import column_statistics, cross_attention, fold
+from memattn.kernels.triton import fold
+from memattn.kernels.triton.backward import backward_launches
+from memattn.kernels.triton.columns import column_launch
+from memattn.kernels.triton.forward import short_launch
 from memattn.kernels.triton.jit.primitives import UNALIGNED
-from memattn.kernels.triton.launch import Launch
+from memattn.kernels.triton.launch import Form, Launch
+from memattn.kernels.triton.long_keys import long_launch
+from memattn.kernels.triton.tiles import forward_tiles
 
 CAPABILITIES = (80, 90, 100)  # A100, H100 and H200, B200
 # One number for each way that depth and keys are cut up.
 DIMS = (8, 40, 64, 80, 96, 128, 160, 256)
-KEYS = (16, 77, 120, 300)
+KEYS = (16, 77, 96, 120, 333)
+SUMS = ("query_gradient", "key_gradient", "normalisers", "columns")
 # What each has beside the output: nothing, the statistics, everything that can be asked for.
 ASKED = ("plain", "statistics", "everything")
 
@@ -46,7 +52,7 @@ class Case(NamedTuple):
     """One kernel in one form.
 
     Attributes:
-        kernel: "forward", "query_gradient", "key_gradient", "row_normaliser", "columns" or "fold".
+        kernel: "forward", "query_gradient", "key_gradient", "normalisers", "columns" or "fold".
         dtype: Of query, key and value, by its name in `DTYPES`.
         dim: D.
         keys: Lk, or the number of columns.
@@ -87,16 +93,14 @@ class Compiled(NamedTuple):
 def cases() -> Iterator[Case]:
     """Every case that is looked at.
 
-    Forward: all of dtype, dimension and keys; what is asked for takes turns. Backward and columns
-    do not depend on the number of keys, but for a bias that is looked through before.
+    All keys that are not one tile are alike but for a bias that is looked through before; those of
+    float32 never are.
     """
-    for capability, dtype in itertools.product(CAPABILITIES, DTYPES):
-        for (i, dim), (j, keys) in itertools.product(enumerate(DIMS), enumerate(KEYS)):
-            yield Case("forward", dtype, dim, keys, ASKED[(i + j) % len(ASKED)], capability)
-        for i, dim in enumerate(DIMS):
-            asked = ASKED[1 + i % 2]
-            for kernel in ("query_gradient", "key_gradient", "row_normaliser", "columns"):
-                yield Case(kernel, dtype, dim, 333, asked, capability)
+    for capability, dtype, dim in itertools.product(CAPABILITIES, DTYPES, DIMS):
+        for keys, asked in itertools.product(KEYS if dtype != "fp32" else KEYS[-1:], ASKED):
+            yield Case("forward", dtype, dim, keys, asked, capability)
+        for kernel, asked in itertools.product(SUMS, ASKED[1:]):
+            yield Case(kernel, dtype, dim, KEYS[-1], asked, capability)
     for capability in CAPABILITIES:
         yield Case("fold", "fp32", 8, 77, "statistics", capability)
 
@@ -142,37 +146,36 @@ def compiled(case: Case) -> Compiled:
 
 def _launch(case: Case) -> tuple[Launch, tuple[str, ...]]:
     """How a case is launched, and which pointers the call then passes as None."""
-    everything = case.asked == "everything"
-    shared: dict[str, Any] = {"unit": 8, "precision": "ieee", "has_bias": everything}
-    shape = DTYPES[case.dtype], case.dim, case.keys
     if case.kernel == "fold":
         return fold.LAUNCH, ()
-    if case.kernel == "forward":
-        launch = cross_attention.forward_launch(
-            *shape,
-            **shared,
-            has_begin=everything,
-            has_token=everything,
-            statistics=case.asked != "plain",
-            logsumexp=everything,
-        )
-        return launch, () if everything else ("bias", "begin_scale", "token")
+    everything = case.asked == "everything"
+    dtype = DTYPES[case.dtype]
+    form = Form(dtype, case.dim, case.keys, 8, "ieee", has_bias=everything, has_begin=everything)
+    terms = () if everything else ("bias", "begin_scale")
     if case.kernel.endswith("gradient"):
-        launches = cross_attention.backward_launches(*shape, **shared, has_begin=everything)
-        absent: tuple[str, ...] = () if everything else ("bias", "begin_scale")
-        return launches[case.kernel == "key_gradient"], absent
-    # Everything is a bias, a token and no logsumexp.
-    launches = column_statistics.launches(
-        *shape, **shared, has_token=everything, is_logsumexp=not everything
-    )
-    if case.kernel == "row_normaliser":
-        return launches[0], () if everything else ("bias",)
-    return launches[1], () if everything else ("bias", "token", "total")
+        return backward_launches(form)[case.kernel == "key_gradient"], terms
+    if case.kernel == "columns":
+        # Everything is what a second look at long keys is: normalisers, begin_scale and a token.
+        launch = column_launch(form, has_token=everything, is_logsumexp=not everything)
+        return launch, (*terms, *(() if everything else ("token", "total")))
+    tiles = forward_tiles(case.keys, case.dim, dtype, biased=everything)
+    statistics = case.asked != "plain"
+    if case.kernel == "normalisers" or tiles.block_k:
+        output = case.kernel == "forward"
+        launch = long_launch(
+            form, tiles, output=output, normalisers=not output or statistics, logsumexp=everything
+        )
+        absent = [*terms]
+        absent += [] if output else ["value", "output"]
+        absent += [] if not output or statistics else ["row_max", "total"]
+        return launch, (*absent, *(() if everything else ("logsumexp",)))
+    launch = short_launch(form, has_token=everything, statistics=statistics, logsumexp=everything)
+    return launch, () if everything else (*terms, "token")
 
 
 def _type(name: str, dtype: torch.dtype) -> str:
     if not name.endswith("_ptr"):
-        return "fp32" if name == "scale_log2" else "i32"
+        return "fp32" if name == "scale" else "i32"
     if name == "token_ptr":
         return "*i64"
     return _POINTERS[dtype if name.removesuffix("_ptr") in _INPUTS else torch.float32]

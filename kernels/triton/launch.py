@@ -10,7 +10,6 @@ from triton import knobs
 
 from memattn.kernels.triton.tiles import Tiles, parts
 
-LOG2_E = math.log2(math.e)
 # Triton's names for nvidia and amd, and for intel. The interpreter takes the CPU's tensors.
 _DEVICES = ("cpu",) if knobs.runtime.interpret else ("cuda", "xpu")
 # Of bfloat16 the interpreter has no arithmetic.
@@ -34,11 +33,6 @@ class Launch(NamedTuple):
     stages: int
 
     @property
-    def queries(self) -> int:
-        """How many queries of a head one program takes."""
-        return int(self.constants["BLOCK_Q"] * self.constants.get("TILES", 1))
-
-    @property
     def options(self) -> dict[str, Any]:
         """The compiler's options, which have Triton's names."""
         # Products and sums in one instruction, as before Triton 3.10 by default.
@@ -53,22 +47,83 @@ class Launch(NamedTuple):
         self.kernel[grid](*arguments, **self.constants, **self.options)
 
 
-def constants(
-    tiles: Tiles, dim: int, keys: int, *, unit: int, precision: str, has_bias: bool
-) -> dict[str, Any]:
-    """What every kernel that goes over tiles of keys is compiled with."""
-    dim_0, dim_1 = parts(dim)
-    return {
-        "DIM": dim,
-        "DIM_0": dim_0,
-        "DIM_1": dim_1,
-        "ALL_KEYS": next_power_of_two(keys),
-        "STRIDE_UNIT": unit,
-        "BLOCK_Q": tiles.block_q,
-        "BLOCK_K": tiles.block_k,
-        "PRECISION": precision,
-        "HAS_BIAS": has_bias,
-    }
+class Form(NamedTuple):
+    """What every kernel that goes over tiles of keys is chosen and compiled by.
+
+    Attributes:
+        dtype: Of query, key and value.
+        dim: D.
+        keys: Lk, or the number of columns.
+        stride_unit: What all strides are multiples of.
+        precision: How products are computed.
+        has_bias: Whether there is a key_bias.
+        has_begin: Whether there is a begin_scale.
+    """
+
+    dtype: torch.dtype
+    dim: int
+    keys: int
+    stride_unit: int
+    precision: str
+    has_bias: bool
+    has_begin: bool
+
+    @classmethod
+    def of(
+        cls,
+        query: Tensor,
+        key: Tensor,
+        *others: Tensor,
+        key_bias: Tensor | None,
+        begin_scale: Tensor | None,
+    ) -> "Form":
+        """The form of a call on operands as kernels read them."""
+        return cls(
+            query.dtype,
+            query.shape[3],
+            key.shape[2],
+            stride_unit(query, key, *others),
+            precision_of(query),
+            key_bias is not None,
+            begin_scale is not None,
+        )
+
+    @property
+    def logit_unit(self) -> float:
+        """What 1 is as a kernel's logit: log2 e, or in float32 1.
+
+        exp2 is what processors have, but to base 2 a logit of -100 keeps six digits of exp only.
+        Of products of 16-bit numbers none is so exact; those of float32 may be.
+        """
+        return 1.0 if self.dtype == torch.float32 else math.log2(math.e)
+
+    @property
+    def is_biased(self) -> bool:
+        """Whether the logits are more than scaled products."""
+        return self.has_bias or self.has_begin
+
+    def constants(self, tiles: Tiles, **own: bool) -> dict[str, Any]:
+        """What a kernel is compiled with: the form, the tiles, and what only this kernel asks."""
+        dim_0, dim_1 = parts(self.dim)
+        return {
+            "DIM": self.dim,
+            "DIM_0": dim_0,
+            "DIM_1": dim_1,
+            "STRIDE_UNIT": self.stride_unit,
+            "LOGIT_UNIT": self.logit_unit,
+            "BLOCK_Q": tiles.block_q,
+            "PRECISION": self.precision,
+            "HAS_BIAS": self.has_bias,
+            "HAS_BEGIN": self.has_begin,
+            **self._keys(tiles),
+            **own,
+        }
+
+    def _keys(self, tiles: Tiles) -> dict[str, int]:
+        if tiles.block_k:
+            return {"ALL_KEYS": next_power_of_two(self.keys), "BLOCK_K": tiles.block_k}
+        keys_0, keys_1 = parts(self.keys)
+        return {"KEYS_0": keys_0, "KEYS_1": keys_1}
 
 
 def refusal(query: Tensor) -> str | None:
@@ -103,7 +158,7 @@ def readable(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(3) == 1 and span <= _MOST_COUNTED else tensor.contiguous()
 
 
-def without_gaps(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def without_gaps(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor | None:
     """A small operand as the kernels read it: in one dtype and in order."""
     return None if tensor is None else tensor.to(dtype).contiguous()
 
@@ -114,13 +169,16 @@ def stride_unit(*tensors: Tensor) -> int:
     Told so, Triton loads 16 bytes at a time. By itself it looks for multiples of 16, which the head
     stride of 40 or 72 is not: it then loads number by number.
     """
-    return 8 if all(s % 8 == 0 for tensor in tensors for s in strides(tensor, 1)) else 1
+    return 8 if all(stride % 8 == 0 for stride in strides(1, *tensors)) else 1
 
 
-def strides(tensor: Tensor, unit: int) -> tuple[int, ...]:
-    """The strides of batch, head and position, in units; 0 for an axis of one."""
-    first = zip(tensor.shape[:3], tensor.stride()[:3], strict=True)
-    return tuple(stride // unit if size > 1 else 0 for size, stride in first)
+def strides(unit: int, *tensors: Tensor) -> list[int]:
+    """Each tensor's strides of batch, head and position, in units; 0 for an axis of one."""
+    return [
+        stride // unit if size > 1 else 0
+        for tensor in tensors
+        for size, stride in zip(tensor.shape[:3], tensor.stride()[:3], strict=True)
+    ]
 
 
 def precision_of(query: Tensor) -> str:

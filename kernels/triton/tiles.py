@@ -6,6 +6,8 @@ import torch
 
 # Reduction length of one tensor-core instruction on 16-bit numbers: Triton pads tiles up to it.
 _LEAST_PART = 16
+# Float32 products over a longer part spill registers.
+_MOST_PART = 128
 # Columns that a second part has to save: 40 as 32 + 16 takes 54 registers more than as 64, and on
 # Hopper no fewer instructions (benchmarks/results/triton-parts.txt).
 _WORTH_TWO = 32
@@ -14,6 +16,9 @@ _SHORT_NUMBERS = 280
 # Keys and dimension together, where a bias has to be held too.
 _MOST_WITH_BIAS = 128
 
+# Times some twenty heads, a few for each multiprocessor of the largest GPUs.
+_PROGRAMS_PER_HEAD = 16
+
 
 class Tiles(NamedTuple):
     """How one kernel is launched. None of it may depend on B or H: results do not.
@@ -21,7 +26,7 @@ class Tiles(NamedTuple):
     Attributes:
         block_q: Queries per tile.
         block_k: Keys per tile; 0 where all keys are one tile.
-        tiles: Tiles of queries per program.
+        tiles: Tiles of queries per program, at most.
         warps: Warps per program.
         stages: Tiles that are being loaded or computed at a time.
     """
@@ -34,14 +39,23 @@ class Tiles(NamedTuple):
 
 
 def parts(length: int) -> tuple[int, int]:
-    """A power of two that holds `length`, or two where they save much: 77 is 64 + 16, 40 is 64.
+    """A power of two that holds up to 256, or two where they save much: 77 is 64 + 16, 40 is 64.
 
     Triton's tiles are powers of two; 77 keys in one of them would compute 128.
     """
     whole = max(_LEAST_PART, 1 << (length - 1).bit_length())
     large = whole // 2
     small = max(_LEAST_PART, 1 << max(length - large - 1, 0).bit_length())
-    return (large, small) if whole - large - small >= _WORTH_TWO else (whole, 0)
+    saves = whole - large - small >= _WORTH_TWO
+    return (large, small) if saves or whole > _MOST_PART else (whole, 0)
+
+
+def tiles_per_program(tiles: Tiles, queries: int) -> int:
+    """How many tiles of queries one program takes: fewer where that leaves too few programs.
+
+    Not by the number of heads or samples, which would share a sample's sums out differently.
+    """
+    return min(tiles.tiles, max(1, queries // (tiles.block_q * _PROGRAMS_PER_HEAD)))
 
 
 def forward_tiles(keys: int, dim: int, dtype: torch.dtype, *, biased: bool) -> Tiles:
@@ -59,16 +73,17 @@ def forward_tiles(keys: int, dim: int, dtype: torch.dtype, *, biased: bool) -> T
     if numbers <= _SHORT_NUMBERS and (holds_bias or not biased):
         stages = 1 if biased or depth > 64 else 2
         return Tiles(block_q=64, block_k=0, tiles=4, warps=4, stages=stages)
+    stages = 1 if biased else 2
     if depth <= 80:
-        return Tiles(block_q=64, block_k=64, tiles=1, warps=4, stages=2)
-    return Tiles(block_q=64, block_k=32, tiles=1, warps=8 if depth > 192 else 4, stages=2)
+        return Tiles(block_q=64, block_k=64, tiles=1, warps=4, stages=stages)
+    return Tiles(block_q=64, block_k=32, tiles=1, warps=8 if depth > 192 else 4, stages=stages)
 
 
 def backward_tiles(dim: int, dtype: torch.dtype) -> Tiles:
     """What both kernels of a backward are launched with; `tiles` is that of the second."""
-    if dtype == torch.float32:
-        return Tiles(block_q=16, block_k=32, tiles=64, warps=8, stages=1)
     depth = sum(parts(dim))
+    if dtype == torch.float32:
+        return Tiles(block_q=16, block_k=32 if depth <= 96 else 16, tiles=64, warps=8, stages=1)
     if depth <= 80:
         return Tiles(block_q=32, block_k=32, tiles=32, warps=4, stages=1)
     return Tiles(block_q=64 if depth <= 192 else 32, block_k=16, tiles=16, warps=4, stages=1)

@@ -13,11 +13,11 @@ MOST_SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 FEW = {
     ("forward", "bf16", 40, 77, 90),
     ("forward", "fp16", 64, 77, 80),
-    ("forward", "bf16", 80, 300, 100),
-    ("forward", "fp32", 64, 77, 90),
+    ("forward", "bf16", 80, 333, 100),
+    ("forward", "fp32", 64, 333, 90),
     ("key_gradient", "bf16", 64, 333, 80),
     ("query_gradient", "fp16", 80, 333, 90),
-    ("row_normaliser", "bf16", 128, 333, 90),
+    ("normalisers", "bf16", 128, 333, 90),
     ("columns", "bf16", 128, 333, 90),
     ("fold", "fp32", 8, 77, 90),
 }

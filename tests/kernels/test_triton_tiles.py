@@ -4,7 +4,14 @@ import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from memattn.kernels.triton.tiles import backward_tiles, column_tiles, forward_tiles, parts
+from memattn.kernels.triton.tiles import (
+    Tiles,
+    backward_tiles,
+    column_tiles,
+    forward_tiles,
+    parts,
+    tiles_per_program,
+)
 from tests.kernels.cross_attention import DTYPES
 
 
@@ -23,7 +30,8 @@ from tests.kernels.cross_attention import DTYPES
         (97, (128, 0)),
         (120, (128, 0)),
         (160, (128, 32)),
-        (256, (256, 0)),
+        (193, (128, 128)),
+        (256, (128, 128)),
     ],
 )
 def test_parts_of_lengths_that_models_have(length, expected):
@@ -31,14 +39,15 @@ def test_parts_of_lengths_that_models_have(length, expected):
 
 
 def test_two_parts_are_the_tightest_and_save_enough():
-    powers = [16 << n for n in range(7)]
+    powers = [16 << n for n in range(5)]
     pairs = [(a, b) for a in powers for b in powers if b < a]
-    for length in range(1, 1025):
+    for length in range(1, 257):
         whole = min(power for power in powers if power >= length)
         tightest = min(a + b for a, b in pairs if a + b >= length)
         expected = tightest if whole - tightest >= 32 else whole
         assert sum(parts(length)) == expected
-        assert parts(length) in pairs or parts(length) == (whole, 0)
+        assert parts(length) in [*pairs, (128, 128)] or parts(length) == (whole, 0)
+        assert max(parts(length)) <= 128
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -54,3 +63,11 @@ def test_tiles_are_what_the_kernels_can_be_compiled_with(dim, dtype):
         assert one.block_q.bit_count() == 1
         assert one.block_k.bit_count() <= 1
         assert one.warps in (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("queries", "expected"), [(1, 1), (64, 1), (1024, 1), (2048, 2), (4096, 4), (65536, 4)]
+)
+def test_a_head_has_sixteen_programs_before_one_has_more_tiles(queries, expected):
+    tiles = Tiles(block_q=64, block_k=0, tiles=4, warps=4, stages=1)
+    assert tiles_per_program(tiles, queries) == expected

@@ -8,10 +8,9 @@ import triton
 import triton.language as tl
 
 from memattn.kernels.triton.jit.primitives import (
-    LN_2,
-    LOG2_E,
     UNALIGNED,
     UNSPECIALISED,
+    exponential,
     largest_bias,
     load_keys,
     load_queries,
@@ -28,10 +27,11 @@ def query_gradient_kernel(
     grad_query_ptr, inverse_ptr, delta_ptr,
     stride_gb, stride_gh, stride_gl, stride_qb, stride_qh, stride_ql,
     stride_kb, stride_kh, stride_kl, stride_vb, stride_vh, stride_vl,
-    heads, queries, keys, tiles, scale_log2,
+    heads, queries, keys, tiles, scale,
     DIM: tl.constexpr, DIM_0: tl.constexpr, DIM_1: tl.constexpr, ALL_KEYS: tl.constexpr,
     STRIDE_UNIT: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
-    PRECISION: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_BEGIN: tl.constexpr,
+    LOGIT_UNIT: tl.constexpr, PRECISION: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_BEGIN: tl.constexpr,
 ):  # fmt: skip
     """One program: dQ of one tile of one head's queries; and what `key_gradient_kernel` needs.
 
@@ -60,20 +60,15 @@ def query_gradient_kernel(
     read = tl.minimum(rows, queries - 1)
     query_0, query_1 = load_queries(query_ptr, read, stride_ql * STRIDE_UNIT, DIM, DIM_0, DIM_1)
     grad_0, grad_1 = load_queries(grad_output_ptr, read, stride_gl * STRIDE_UNIT, DIM, DIM_0, DIM_1)
-    normaliser = (tl.load(logsumexp_ptr + head * queries + read) - top) * LOG2_E
+    normaliser = (tl.load(logsumexp_ptr + head * queries + read) - top) * LOGIT_UNIT
 
     total = tl.zeros([BLOCK_Q], tl.float32)
     delta = tl.zeros([BLOCK_Q], tl.float32)
     for first in tl.range(0, keys, BLOCK_K):
-        offsets = first + tl.arange(0, BLOCK_K)
-        key_0, key_1 = load_keys(key_ptr, offsets, key_stride, keys, DIM, DIM_0, DIM_1)
-        value_0, value_1 = load_keys(value_ptr, offsets, value_stride, keys, DIM, DIM_0, DIM_1)
-        factor, shift = logit_terms(
-            bias_ptr, top, begin_scale_ptr, scale_log2, offsets, keys, HAS_BIAS, HAS_BEGIN
-        )
-        weights, grad_probs = _weights_and_gradients(
-            query_0, query_1, grad_0, grad_1, key_0, key_1, value_0, value_1,
-            factor, shift, offsets, keys, normaliser, DIM_1, PRECISION,
+        weights, grad_probs, _, _, _ = _against_keys(
+            query_0, query_1, grad_0, grad_1, key_ptr, value_ptr, key_stride, value_stride,
+            bias_ptr, top, begin_scale_ptr, scale, first, keys, normaliser,
+            DIM, DIM_0, DIM_1, BLOCK_K, LOGIT_UNIT, PRECISION, HAS_BIAS, HAS_BEGIN,
         )  # fmt: skip
         total += tl.sum(weights, axis=1)
         delta += tl.sum(weights * grad_probs, axis=1)
@@ -86,24 +81,19 @@ def query_gradient_kernel(
     sum_0 = tl.zeros([BLOCK_Q, DIM_0], tl.float32)
     sum_1 = tl.zeros([BLOCK_Q, DIM_1], tl.float32) if DIM_1 else sum_0
     for first in tl.range(0, keys, BLOCK_K):
-        offsets = first + tl.arange(0, BLOCK_K)
-        key_0, key_1 = load_keys(key_ptr, offsets, key_stride, keys, DIM, DIM_0, DIM_1)
-        value_0, value_1 = load_keys(value_ptr, offsets, value_stride, keys, DIM, DIM_0, DIM_1)
-        factor, shift = logit_terms(
-            bias_ptr, top, begin_scale_ptr, scale_log2, offsets, keys, HAS_BIAS, HAS_BEGIN
-        )
-        weights, grad_probs = _weights_and_gradients(
-            query_0, query_1, grad_0, grad_1, key_0, key_1, value_0, value_1,
-            factor, shift, offsets, keys, normaliser, DIM_1, PRECISION,
+        weights, grad_probs, factor, key_0, key_1 = _against_keys(
+            query_0, query_1, grad_0, grad_1, key_ptr, value_ptr, key_stride, value_stride,
+            bias_ptr, top, begin_scale_ptr, scale, first, keys, normaliser,
+            DIM, DIM_0, DIM_1, BLOCK_K, LOGIT_UNIT, PRECISION, HAS_BIAS, HAS_BEGIN,
         )  # fmt: skip
         grad_logits = weights * inverse[:, None] * (grad_probs - delta[:, None])
         small = (grad_logits * factor[None, :]).to(key_0.dtype)
         sum_0 = tl.dot(small, key_0, sum_0, input_precision=PRECISION)
         if DIM_1:
             sum_1 = tl.dot(small, key_1, sum_1, input_precision=PRECISION)
-    # The factor is that of logits to base 2.
-    sum_0 *= LN_2
-    sum_1 *= LN_2
+    # The factor is that of logits in their unit.
+    sum_0 *= 1.0 / LOGIT_UNIT
+    sum_1 *= 1.0 / LOGIT_UNIT
     store_rows(grad_query_ptr, sum_0, sum_1, rows, heads * DIM, queries, DIM, DIM_0, DIM_1)
 
 
@@ -113,12 +103,13 @@ def key_gradient_kernel(
     inverse_ptr, delta_ptr, grad_key_ptr, grad_value_ptr,
     stride_gb, stride_gh, stride_gl, stride_qb, stride_qh, stride_ql,
     stride_kb, stride_kh, stride_kl, stride_vb, stride_vh, stride_vl,
-    heads, queries, keys, chunks, scale_log2,
+    heads, queries, keys, chunks, tiles, scale,
     DIM: tl.constexpr, DIM_0: tl.constexpr, DIM_1: tl.constexpr, ALL_KEYS: tl.constexpr,
-    STRIDE_UNIT: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, TILES: tl.constexpr,
-    PRECISION: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_BEGIN: tl.constexpr,
+    STRIDE_UNIT: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    LOGIT_UNIT: tl.constexpr, PRECISION: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_BEGIN: tl.constexpr,
 ):  # fmt: skip
-    """One program: what TILES tiles of one head's queries add to dK and dV of one tile of keys."""
+    """One program: what some tiles of one head's queries add to dK and dV of one tile of keys."""
     program = tl.program_id(0)
     chunk = program % chunks
     head = (program // chunks).to(tl.int64)
@@ -141,27 +132,27 @@ def key_gradient_kernel(
         value_ptr, offsets, stride_vl * STRIDE_UNIT, keys, DIM, DIM_0, DIM_1
     )
     factor, shift = logit_terms(
-        bias_ptr, top, begin_scale_ptr, scale_log2, offsets, keys, HAS_BIAS, HAS_BEGIN
+        bias_ptr, top, begin_scale_ptr, scale, offsets, keys, LOGIT_UNIT, HAS_BIAS, HAS_BEGIN
     )
     grad_key_0 = tl.zeros([BLOCK_K, DIM_0], tl.float32)
     grad_value_0 = grad_key_0
     grad_key_1 = tl.zeros([BLOCK_K, DIM_1], tl.float32) if DIM_1 else grad_key_0
     grad_value_1 = grad_key_1
-    begin = chunk * (TILES * BLOCK_Q)
-    for start in tl.range(begin, tl.minimum(begin + TILES * BLOCK_Q, queries), BLOCK_Q):
+    begin = chunk * tiles * BLOCK_Q
+    for start in tl.range(begin, tl.minimum(begin + tiles * BLOCK_Q, queries), BLOCK_Q):
         rows = start + tl.arange(0, BLOCK_Q)
         read = tl.minimum(rows, queries - 1)
         query_0, query_1 = load_queries(query_ptr, read, stride_ql * STRIDE_UNIT, DIM, DIM_0, DIM_1)
         grad_0, grad_1 = load_queries(
             grad_output_ptr, read, stride_gl * STRIDE_UNIT, DIM, DIM_0, DIM_1
         )
-        normaliser = (tl.load(logsumexp_ptr + head * queries + read) - top) * LOG2_E
+        normaliser = (tl.load(logsumexp_ptr + head * queries + read) - top) * LOGIT_UNIT
         inverse = tl.load(inverse_ptr + head * queries + read)
         inverse = tl.where(rows < queries, inverse, 0.0)
         delta = tl.load(delta_ptr + head * queries + read)
         weights, grad_probs = _weights_and_gradients(
             query_0, query_1, grad_0, grad_1, key_0, key_1, value_0, value_1,
-            factor, shift, offsets, keys, normaliser, DIM_1, PRECISION,
+            factor, shift, offsets, keys, normaliser, DIM_1, LOGIT_UNIT, PRECISION,
         )  # fmt: skip
         probs = weights * inverse[:, None]
         grad_logits = probs * (grad_probs - delta[:, None])
@@ -177,17 +168,42 @@ def key_gradient_kernel(
     store_rows(
         grad_value_ptr + place, grad_value_0, grad_value_1, offsets, DIM, keys, DIM, DIM_0, DIM_1
     )
-    grad_key_0 *= LN_2
-    grad_key_1 *= LN_2
+    grad_key_0 *= 1.0 / LOGIT_UNIT
+    grad_key_1 *= 1.0 / LOGIT_UNIT
     store_rows(grad_key_ptr + place, grad_key_0, grad_key_1, offsets, DIM, keys, DIM, DIM_0, DIM_1)
 
 
 @triton.jit
 def _weights_and_gradients(
     query_0, query_1, grad_0, grad_1, key_0, key_1, value_0, value_1,
-    factor, shift, offsets, keys, normaliser, DIM_1: tl.constexpr, PRECISION: tl.constexpr,
+    factor, shift, offsets, keys, normaliser,
+    DIM_1: tl.constexpr, LOGIT_UNIT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """exp(S - logsumexp) and dP of a tile of queries and a tile of keys."""
     products = product(query_0, query_1, key_0, key_1, DIM_1, PRECISION)
     shifted = logits(products, factor, shift, offsets, keys, False) - normaliser[:, None]
-    return tl.exp2(shifted), product(grad_0, grad_1, value_0, value_1, DIM_1, PRECISION)
+    return exponential(shifted, LOGIT_UNIT), product(
+        grad_0, grad_1, value_0, value_1, DIM_1, PRECISION
+    )
+
+
+@triton.jit
+def _against_keys(
+    query_0, query_1, grad_0, grad_1, key_ptr, value_ptr, key_stride, value_stride,
+    bias_ptr, top, begin_scale_ptr, scale, first, keys, normaliser,
+    DIM: tl.constexpr, DIM_0: tl.constexpr, DIM_1: tl.constexpr, BLOCK_K: tl.constexpr,
+    LOGIT_UNIT: tl.constexpr, PRECISION: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_BEGIN: tl.constexpr,
+):  # fmt: skip
+    """`_weights_and_gradients` of the tile of keys from `first` on, its factor and its keys."""
+    offsets = first + tl.arange(0, BLOCK_K)
+    key_0, key_1 = load_keys(key_ptr, offsets, key_stride, keys, DIM, DIM_0, DIM_1)
+    value_0, value_1 = load_keys(value_ptr, offsets, value_stride, keys, DIM, DIM_0, DIM_1)
+    factor, shift = logit_terms(
+        bias_ptr, top, begin_scale_ptr, scale, offsets, keys, LOGIT_UNIT, HAS_BIAS, HAS_BEGIN
+    )
+    weights, grad_probs = _weights_and_gradients(
+        query_0, query_1, grad_0, grad_1, key_0, key_1, value_0, value_1,
+        factor, shift, offsets, keys, normaliser, DIM_1, LOGIT_UNIT, PRECISION,
+    )  # fmt: skip
+    return weights, grad_probs, factor, key_0, key_1

@@ -13,9 +13,11 @@ _STRIDES = [f"stride_{tensor}{axis}" for tensor in "gqkvn" for axis in "bhl"]
 UNSPECIALISED = ["heads", "queries", "keys", "columns", "chunks", "tiles", *_STRIDES]
 UNALIGNED = ["bias_ptr", "begin_scale_ptr", "token_ptr"]
 
-LOG2_E = tl.constexpr(1.4426950408889634)
-LN_2 = tl.constexpr(0.6931471805599453)
-# exp2 of less is 0 in float32, so -p ln p is 0 wherever this cuts, and never 0 * inf.
+_LOG2_E = tl.constexpr(1.4426950408889634)
+# ln 2 in two parts: the first has so few bits that its product with a whole number has no rounding.
+_LN_2_HIGH = tl.constexpr(355 / 512)
+_LN_2_LOW = tl.constexpr(0.6931471805599453 - 355 / 512)
+# exp of less is 0 in float32, so -p ln p is 0 wherever this cuts, and never 0 * inf.
 _LEAST_LOGIT = tl.constexpr(-256.0)
 
 
@@ -108,23 +110,23 @@ def largest_bias(bias_ptr, keys, ALL_KEYS: tl.constexpr):
 
 @triton.jit
 def logit_terms(
-    bias_ptr, top, begin_scale_ptr, scale_log2, offsets, keys,
-    HAS_BIAS: tl.constexpr, HAS_BEGIN: tl.constexpr,
+    bias_ptr, top, begin_scale_ptr, scale, offsets, keys,
+    LOGIT_UNIT: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_BEGIN: tl.constexpr,
 ):  # fmt: skip
-    """Factor and shift [offsets] that make base-2 logits of products of query and key."""
-    factor = tl.zeros_like(offsets).to(tl.float32) + scale_log2
+    """Factor and shift [offsets] that make logits of products of query and key."""
+    factor = tl.zeros_like(offsets).to(tl.float32) + scale
     if HAS_BEGIN:
         factor = tl.where(offsets == 0, factor * tl.load(begin_scale_ptr), factor)
     shift = tl.zeros_like(factor)
     if HAS_BIAS:
         bias = tl.load(bias_ptr + offsets, mask=offsets < keys, other=0.0)
-        shift = (bias - top) * LOG2_E
+        shift = (bias - top) * LOGIT_UNIT
     return factor, shift
 
 
 @triton.jit
 def logits(products, factor, shift, offsets, keys, IS_WHOLE: tl.constexpr):
-    """Base-2 logits [rows, keys]; -inf beyond the last key."""
+    """Logits [rows, keys]; -inf beyond the last key."""
     result = products * factor[None, :] + shift[None, :]
     if not IS_WHOLE:
         # Not by way of the shift: a query of inf has products of nan with keys that are not there.
@@ -133,21 +135,49 @@ def logits(products, factor, shift, offsets, keys, IS_WHOLE: tl.constexpr):
 
 
 @triton.jit
-def surprise(shifted, log_total):
-    """-log2 p of weights exp2(shifted) [rows, keys], finite where the weight is 0."""
-    return log_total[:, None] - tl.maximum(shifted, _LEAST_LOGIT)
+def exponential(logits, LOGIT_UNIT: tl.constexpr):
+    """The exponentials of logits in their unit."""
+    if LOGIT_UNIT != 1.0:
+        return tl.exp2(logits)
+    # A rounded product with log2 e would cost e^-100 six of its bits.
+    near = tl.clamp(logits, -200.0, 200.0, propagate_nan=tl.PropagateNan.ALL)
+    power = tl.floor(near * _LOG2_E + 0.5)
+    rest = (near - power * _LN_2_HIGH) - power * _LN_2_LOW
+    return tl.exp2(rest * _LOG2_E) * tl.exp2(power)
+
+
+@triton.jit
+def logarithm(total, LOGIT_UNIT: tl.constexpr):
+    """What `exponential` is undone by."""
+    return tl.log(total) if LOGIT_UNIT == 1.0 else tl.log2(total)
+
+
+@triton.jit
+def take_in(row_max, total, logits, LOGIT_UNIT: tl.constexpr):
+    """Go on with the softmax of rows over one more tile of keys.
+
+    Gives the rows' largest logit and the sum of weights below it, both with the tile; the tile's
+    weights; and the factor that takes sums up to here below the new largest logit.
+    """
+    new_max = tl.maximum(row_max, tl.max(logits, axis=1))
+    # As long as a row has no keys, -inf - -inf would be nan.
+    finite_max = tl.where(new_max == -float("inf"), 0.0, new_max)
+    weights = exponential(logits - finite_max[:, None], LOGIT_UNIT)
+    shrink = exponential(row_max - finite_max, LOGIT_UNIT)
+    return new_max, total * shrink + tl.sum(weights, axis=1), weights, shrink
 
 
 @triton.jit
 def add_to_sums(
     mass, entropy, weights, shifted, inverse, log_total, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """Add p and -p log2 p of a tile [ROWS, COLUMNS] to their sums over its rows.
+    """Add p and -p log p of a tile [ROWS, COLUMNS] to their sums over its rows.
 
-    p = weights * inverse and -log2 p = log_total - shifted. The sums are [ROWS // 16, 8, COLUMNS]:
-    tensor cores leave rows r and r + 8 of every 16 in one thread, so no thread waits for another.
+    p = weights * inverse and -log p = log_total - shifted, in the unit of the logits. The sums are
+    [ROWS // 16, 8, COLUMNS]: tensor cores leave rows r and r + 8 of every 16 in one thread, so no
+    thread waits for another.
     """
-    # `surprise` times the inverse: one operation for each number instead of two.
+    # -log p times the inverse: one operation for each number instead of two.
     shifted = tl.maximum(shifted, _LEAST_LOGIT)
     scaled = (log_total * inverse)[:, None] - shifted * inverse[:, None]
     inverse = tl.broadcast_to(inverse[:, None], [ROWS, COLUMNS])

@@ -4,13 +4,14 @@ import triton
 import triton.language as tl
 
 from memattn.kernels.triton.jit.primitives import (
-    LN_2,
     UNALIGNED,
     UNSPECIALISED,
     add_to_sums,
+    exponential,
     largest_bias,
     load_keys,
     load_queries,
+    logarithm,
     logit_terms,
     logits,
     product,
@@ -25,14 +26,14 @@ def cross_attention_short_kernel(
     output_ptr, mass_ptr, entropy_ptr, map_ptr, logsumexp_ptr,
     stride_qb, stride_qh, stride_ql, stride_kb, stride_kh, stride_kl,
     stride_vb, stride_vh, stride_vl,
-    heads, queries, keys, chunks, scale_log2,
+    heads, queries, keys, chunks, tiles, scale,
     DIM: tl.constexpr, DIM_0: tl.constexpr, DIM_1: tl.constexpr,
     KEYS_0: tl.constexpr, KEYS_1: tl.constexpr, STRIDE_UNIT: tl.constexpr,
-    BLOCK_Q: tl.constexpr, TILES: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_Q: tl.constexpr, LOGIT_UNIT: tl.constexpr, PRECISION: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_BEGIN: tl.constexpr, HAS_TOKEN: tl.constexpr,
     STATISTICS: tl.constexpr, LOGSUMEXP: tl.constexpr,
 ):  # fmt: skip
-    """One program: one head's queries chunk * TILES * BLOCK_Q onwards, against all keys.
+    """One program: one head's queries chunk * tiles * BLOCK_Q onwards, against all keys.
 
     On chip: keys and values, one tile of queries, the sums over queries. Read and written once:
     queries and output; keys and values once per program. Everything accumulates in float32.
@@ -70,10 +71,10 @@ def cross_attention_short_kernel(
     if HAS_BEGIN:
         begin_scale_ptr += sample
     factor_0, shift_0 = logit_terms(
-        bias_ptr, top, begin_scale_ptr, scale_log2, offsets_0, keys, HAS_BIAS, HAS_BEGIN
+        bias_ptr, top, begin_scale_ptr, scale, offsets_0, keys, LOGIT_UNIT, HAS_BIAS, HAS_BEGIN
     )
     factor_1, shift_1 = logit_terms(
-        bias_ptr, top, begin_scale_ptr, scale_log2, offsets_1, keys, HAS_BIAS, HAS_BEGIN
+        bias_ptr, top, begin_scale_ptr, scale, offsets_1, keys, LOGIT_UNIT, HAS_BIAS, HAS_BEGIN
     )
     token = tl.load(token_ptr + sample) if HAS_TOKEN else 0
 
@@ -81,8 +82,8 @@ def cross_attention_short_kernel(
     entropy_0 = mass_0
     mass_1 = tl.zeros([BLOCK_Q // 16, 8, KEYS_1], tl.float32) if KEYS_1 else mass_0
     entropy_1 = mass_1
-    first = chunk * (TILES * BLOCK_Q)
-    for start in tl.range(first, tl.minimum(first + TILES * BLOCK_Q, queries), BLOCK_Q):
+    first = chunk * tiles * BLOCK_Q
+    for start in tl.range(first, tl.minimum(first + tiles * BLOCK_Q, queries), BLOCK_Q):
         rows = start + tl.arange(0, BLOCK_Q)
         # The last tile repeats the last query instead of testing every load; it counts once.
         read = tl.minimum(rows, queries - 1)
@@ -98,21 +99,21 @@ def cross_attention_short_kernel(
         if HAS_BIAS:  # a row without keys would give -inf - -inf = nan
             row_max = tl.where(row_max == -float("inf"), 0.0, row_max)
         shifted_0 -= row_max[:, None]
-        weights_0 = tl.exp2(shifted_0)
+        weights_0 = exponential(shifted_0, LOGIT_UNIT)
         total = tl.sum(weights_0, axis=1)
         weights_1 = weights_0
         if KEYS_1:
             shifted_1 -= row_max[:, None]
-            weights_1 = tl.exp2(shifted_1)
+            weights_1 = exponential(shifted_1, LOGIT_UNIT)
             total += tl.sum(weights_1, axis=1)
         is_empty = total == 0.0  # not by the maximum, which passes over nan
         if HAS_BIAS:
             total = tl.where(is_empty, 1.0, total)
         inverse = 1.0 / total
 
-        log_total = tl.log2(total)
+        log_total = logarithm(total, LOGIT_UNIT)
         if LOGSUMEXP:
-            logsumexp = (row_max + log_total) * LN_2 + top
+            logsumexp = (row_max + log_total) * (1.0 / LOGIT_UNIT) + top
             if HAS_BIAS:
                 logsumexp = tl.where(is_empty, 0.0, logsumexp)
             tl.store(logsumexp_ptr + head * queries + rows, logsumexp, mask=rows < queries)
@@ -149,10 +150,14 @@ def cross_attention_short_kernel(
     if STATISTICS:
         place = (head * chunks + chunk) * keys
         _store_sums(mass_ptr + place, mass_0, offsets_0, keys, 1.0, BLOCK_Q, KEYS_0)
-        _store_sums(entropy_ptr + place, entropy_0, offsets_0, keys, LN_2, BLOCK_Q, KEYS_0)
+        _store_sums(
+            entropy_ptr + place, entropy_0, offsets_0, keys, 1.0 / LOGIT_UNIT, BLOCK_Q, KEYS_0
+        )
         if KEYS_1:
             _store_sums(mass_ptr + place, mass_1, offsets_1, keys, 1.0, BLOCK_Q, KEYS_1)
-            _store_sums(entropy_ptr + place, entropy_1, offsets_1, keys, LN_2, BLOCK_Q, KEYS_1)
+            _store_sums(
+                entropy_ptr + place, entropy_1, offsets_1, keys, 1.0 / LOGIT_UNIT, BLOCK_Q, KEYS_1
+            )
 
 
 @triton.jit
