@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
@@ -30,7 +30,7 @@ from memattn.kernels.triton.forward import short_launch
 from memattn.kernels.triton.jit.primitives import UNALIGNED
 from memattn.kernels.triton.launch import Form, Launch
 from memattn.kernels.triton.long_keys import long_launch
-from memattn.kernels.triton.tiles import forward_tiles
+from memattn.kernels.triton.tiles import backward_tiles, column_tiles, forward_tiles
 
 CAPABILITIES = (80, 90, 100)  # A100, H100 and H200, B200
 # One number for each way that depth and keys are cut up.
@@ -43,6 +43,17 @@ ASKED = ("plain", "statistics", "everything")
 _POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 # Pointers to tensors of the inputs' dtype; all others are float32, or the token's int64.
 _INPUTS = ("query", "key", "value", "output", "grad_output", "grad_query")
+# Pointers that are None where a constant has this value.
+_ABSENT = (
+    ("bias_ptr", "HAS_BIAS", False),
+    ("begin_scale_ptr", "HAS_BEGIN", False),
+    ("token_ptr", "HAS_TOKEN", False),
+    ("value_ptr", "OUTPUT", False),
+    ("output_ptr", "OUTPUT", False),
+    ("row_max_ptr", "NORMALISERS", False),
+    ("total_ptr", "NORMALISERS", False),
+    ("total_ptr", "IS_LOGSUMEXP", True),
+)
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 # Ampere's and Hopper's instructions for 16-bit numbers, and Blackwell's.
 _MATRIX = r"\b(HMMA|HGMMA|UTCHMMA)\b"
@@ -107,9 +118,10 @@ def cases() -> Iterator[Case]:
 
 def compiled(case: Case) -> Compiled:
     """Compile a case as its launcher would, and read what came of it."""
-    launch, absent = _launch(case)
+    launch = _launch(case)
     names = launch.kernel.arg_names
-    constants: dict[str, Any] = launch.constants | {f"{name}_ptr": None for name in absent}
+    absent = [name for name, flag, value in _ABSENT if launch.constants.get(flag) is value]
+    constants = launch.constants | {name: None for name in absent if name in names}
     dtype = DTYPES[case.dtype]
     source = ASTSource(
         fn=launch.kernel,
@@ -144,33 +156,30 @@ def compiled(case: Case) -> Compiled:
     )
 
 
-def _launch(case: Case) -> tuple[Launch, tuple[str, ...]]:
-    """How a case is launched, and which pointers the call then passes as None."""
-    if case.kernel == "fold":
-        return fold.LAUNCH, ()
+def _launch(case: Case) -> Launch:
+    """How a case is launched."""
     everything = case.asked == "everything"
     dtype = DTYPES[case.dtype]
     form = Form(dtype, case.dim, case.keys, 8, "ieee", has_bias=everything, has_begin=everything)
-    terms = () if everything else ("bias", "begin_scale")
-    if case.kernel.endswith("gradient"):
-        return backward_launches(form)[case.kernel == "key_gradient"], terms
-    if case.kernel == "columns":
-        # Everything is what a second look at long keys is: normalisers, begin_scale and a token.
-        launch = column_launch(form, has_token=everything, is_logsumexp=not everything)
-        return launch, (*terms, *(() if everything else ("token", "total")))
+    match case.kernel:
+        case "fold":
+            return fold.LAUNCH
+        case "query_gradient" | "key_gradient":
+            by_queries, by_keys = backward_launches(form, backward_tiles(case.dim, dtype))
+            return by_queries if case.kernel == "query_gradient" else by_keys
+        case "columns":  # everything is the second look at long keys
+            tiles = column_tiles(case.dim, dtype)
+            return column_launch(form, tiles, has_token=everything, is_logsumexp=not everything)
+        case "normalisers":
+            tiles = column_tiles(case.dim, dtype)
+            return long_launch(form, tiles, output=False, normalisers=True, logsumexp=False)
     tiles = forward_tiles(case.keys, case.dim, dtype, biased=everything)
     statistics = case.asked != "plain"
-    if case.kernel == "normalisers" or tiles.block_k:
-        output = case.kernel == "forward"
-        launch = long_launch(
-            form, tiles, output=output, normalisers=not output or statistics, logsumexp=everything
-        )
-        absent = [*terms]
-        absent += [] if output else ["value", "output"]
-        absent += [] if not output or statistics else ["row_max", "total"]
-        return launch, (*absent, *(() if everything else ("logsumexp",)))
-    launch = short_launch(form, has_token=everything, statistics=statistics, logsumexp=everything)
-    return launch, () if everything else (*terms, "token")
+    if tiles.block_k:
+        return long_launch(form, tiles, output=True, normalisers=statistics, logsumexp=everything)
+    return short_launch(
+        form, tiles, has_token=everything, statistics=statistics, logsumexp=everything
+    )
 
 
 def _type(name: str, dtype: torch.dtype) -> str:

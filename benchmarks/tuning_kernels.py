@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,9 +63,9 @@ class Kernel(NamedTuple):
     """One entry of kernels/triton/tiles.py.
 
     Attributes:
-        module: The operation, whose launcher in memattn.kernels.triton has that name.
-        tiles: The function that it asks for tiles.
-        launches: Its function that keeps launches, once made.
+        operation: What is called.
+        module: Where in memattn.kernels.triton it is launched.
+        tiles: The function that is asked for tiles there.
         shapes: Layers it is tuned on.
         length: Their keys, or columns.
         problem: Makes inputs and call from a case, and the truth if it is to be judged.
@@ -73,9 +73,9 @@ class Kernel(NamedTuple):
         now: The tiles of a group today, without key_bias and begin_scale.
     """
 
+    operation: str
     module: str
     tiles: str
-    launches: str
     shapes: tuple[Shape, ...]
     length: Callable[[Shape], int]
     problem: Callable[[Case, bool], Problem]
@@ -87,26 +87,21 @@ class Kernel(NamedTuple):
 def with_tiles(kernel: str, chosen: Tiles) -> Iterator[None]:
     """Launch a kernel with other tiles than its own."""
     entry = KERNELS[kernel]
-    module = _launcher(entry.module)
-    own, launches = getattr(module, entry.tiles), getattr(module, entry.launches)
+    module = importlib.import_module(f"memattn.kernels.triton.{entry.module}")
+    own = getattr(module, entry.tiles)
     setattr(module, entry.tiles, lambda *_, **__: chosen)
-    launches.cache_clear()
     try:
         yield
     finally:
         setattr(module, entry.tiles, own)
-        launches.cache_clear()
-
-
-def _launcher(operation: str) -> Any:  # noqa: ANN401 (whose functions are replaced)
-    """The launcher's module, once the op that it implements is defined."""
-    importlib.import_module(f"memattn.ops.{operation}").OPERATION.functions("triton")
-    return importlib.import_module(f"memattn.kernels.triton.{operation}")
 
 
 def problem(kernel: str, case: Case, *, judged: bool) -> Problem:
     """A kernel's problem on a case; without `judged` it has nothing to compare results with."""
-    _launcher(KERNELS[kernel].module)
+    # Defines the op that `call` may call by its name.
+    importlib.import_module(f"memattn.ops.{KERNELS[kernel].operation}").OPERATION.functions(
+        "triton"
+    )
     return KERNELS[kernel].problem(case, judged)
 
 
@@ -207,8 +202,8 @@ _MOST_KEYS_AS_ONE = 128
 KERNELS = {
     "forward": Kernel(
         "cross_attention",
+        "forward",
         "forward_tiles",
-        "forward_launch",
         SHAPES,
         lambda shape: shape.keys,
         _forward,
@@ -219,8 +214,8 @@ KERNELS = {
     ),
     "columns": Kernel(
         "column_statistics",
+        "columns",
         "column_tiles",
-        "launches",
         JOINT_SHAPES,
         lambda shape: shape.text,
         _columns,
@@ -229,8 +224,8 @@ KERNELS = {
     ),
     "backward": Kernel(
         "cross_attention",
+        "backward",
         "backward_tiles",
-        "backward_launches",
         SHAPES,
         lambda shape: shape.keys,
         _backward,

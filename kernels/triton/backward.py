@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import Tensor
 
-from memattn.kernels.triton.fold import fold
+from memattn.kernels.triton.fold import fold_into
 from memattn.kernels.triton.jit.gradients import key_gradient_kernel, query_gradient_kernel
 from memattn.kernels.triton.launch import (
     Form,
@@ -16,13 +16,12 @@ from memattn.kernels.triton.launch import (
     strides,
     without_gaps,
 )
-from memattn.kernels.triton.tiles import backward_tiles, tiles_per_program
+from memattn.kernels.triton.tiles import Tiles, backward_tiles, tiles_per_program
 
 
 @functools.cache
-def backward_launches(form: Form) -> tuple[Launch, Launch]:
+def backward_launches(form: Form, tiles: Tiles) -> tuple[Launch, Launch]:
     """The kernels for gradients by queries and by keys, and what they are compiled with."""
-    tiles = backward_tiles(form.dim, form.dtype)
     shared = form.constants(tiles)
     return (
         Launch(query_gradient_kernel, shared, tiles.warps, tiles.stages),
@@ -47,8 +46,8 @@ def backward(
     operands = [readable(tensor) for tensor in (grad_output, query, key, value)]
     terms = without_gaps(key_bias), without_gaps(begin_scale)
     form = Form.of(*operands[1:], operands[0], key_bias=key_bias, begin_scale=begin_scale)
-    by_queries, by_keys = backward_launches(form)
     sizes = backward_tiles(dim, query.dtype)
+    by_queries, by_keys = backward_launches(form, sizes)
     tiles = tiles_per_program(sizes, queries)
     row_tiles = divided_up(queries, sizes.block_q)
     chunks = divided_up(row_tiles, tiles)
@@ -62,7 +61,7 @@ def backward(
         for length in (queries, keys, keys)
     )
     partials = [
-        query.new_empty((batch * heads, chunks, keys * dim), dtype=torch.float32) for _ in range(2)
+        query.new_empty((batch, heads, chunks, keys * dim), dtype=torch.float32) for _ in range(2)
     ]
     with running_on(query):
         by_queries(
@@ -75,7 +74,5 @@ def backward(
             *operands, *terms, logsumexp, inverse, delta, *partials, *all_strides,
             heads, queries, keys, chunks, tiles, scale_in_unit,
         )  # fmt: skip
-        sums = fold(partials[0], partials[1])
-    for gradient, summed in zip((grad_key, grad_value), sums, strict=True):
-        gradient.copy_(summed.view(batch, heads, keys, dim))
+        fold_into(grad_key, grad_value, *partials)
     return grad_query, grad_key, grad_value

@@ -9,7 +9,7 @@ from torch import Tensor
 from memattn.kernels.triton.fold import fold
 from memattn.kernels.triton.jit.columns import column_statistics_kernel
 from memattn.kernels.triton.launch import Form, Launch, divided_up, running_on, strides
-from memattn.kernels.triton.tiles import column_tiles, tiles_per_program
+from memattn.kernels.triton.tiles import Tiles, column_tiles, tiles_per_program
 
 
 class Rows(NamedTuple):
@@ -32,9 +32,8 @@ class Rows(NamedTuple):
 
 
 @functools.cache
-def column_launch(form: Form, *, has_token: bool, is_logsumexp: bool) -> Launch:
+def column_launch(form: Form, tiles: Tiles, *, has_token: bool, is_logsumexp: bool) -> Launch:
     """The kernel for a call, and what it is compiled with."""
-    tiles = column_tiles(form.dim, form.dtype)
     own = form.constants(tiles, HAS_TOKEN=has_token, IS_LOGSUMEXP=is_logsumexp)
     return Launch(column_statistics_kernel, own, tiles.warps, tiles.stages)
 
@@ -55,12 +54,13 @@ def sum_columns(
     batch, heads, queries, dim = query.shape
     columns = key_columns.shape[2]
     form = Form.of(query, key_columns, key_bias=key_bias, begin_scale=begin_scale)
-    launch = column_launch(form, has_token=token is not None, is_logsumexp=rows.total is None)
     sizes = column_tiles(dim, query.dtype)
+    is_logsumexp = rows.total is None
+    launch = column_launch(form, sizes, has_token=token is not None, is_logsumexp=is_logsumexp)
     tiles = tiles_per_program(sizes, queries)
     chunks = divided_up(queries, tiles * sizes.block_q)
     mass, entropy = (
-        query.new_empty((batch * heads, chunks, columns), dtype=torch.float32) for _ in range(2)
+        query.new_empty((batch, heads, chunks, columns), dtype=torch.float32) for _ in range(2)
     )
     map_shape = (0,) if token is None else (batch, heads, queries)
     token_map = query.new_empty(map_shape, dtype=torch.float32)
@@ -73,5 +73,4 @@ def sum_columns(
             heads, queries, columns, chunks, tiles, scale * form.logit_unit,
         )  # fmt: skip
         mass, entropy = fold(mass, entropy)
-    shape = (batch, heads, columns)
-    return mass.view(shape), entropy.view(shape), token_map
+    return mass, entropy, token_map

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from memattn.kernels.triton.jit.fold import fold_kernel
-from memattn.kernels.triton.launch import Launch, divided_up
+from memattn.kernels.triton.launch import Launch, divided_up, strides
 
 _BLOCK_CHUNKS, _BLOCK_COLUMNS = 32, 128
 LAUNCH = Launch(
@@ -16,14 +16,23 @@ LAUNCH = Launch(
 
 
 def fold(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Add up two tensors of partial sums [rows, chunks, columns] over their chunks [rows, columns].
+    """Add up two tensors of partial sums [B, H, chunks, keys] over their chunks [B, H, keys]."""
+    if first.shape[2] == 1:
+        return first.squeeze(2), second.squeeze(2)
+    folded, also_folded = torch.empty_like(first[:, :, 0]), torch.empty_like(second[:, :, 0])
+    fold_into(folded.unsqueeze(3), also_folded.unsqueeze(3), first, second)
+    return folded, also_folded
 
-    By one kernel, because the order of torch's own sums depends on the number of rows.
+
+def fold_into(folded: Tensor, also_folded: Tensor, first: Tensor, second: Tensor) -> None:
+    """Write sums over chunks, [B, H, keys, D] of [B, H, chunks, keys * D], in any dtype.
+
+    Both have the same strides, and numbers of one head and key lie side by side. By one kernel,
+    because the order of torch's own sums depends on the number of rows.
     """
-    rows, chunks, columns = first.shape
-    if chunks == 1:
-        return first.squeeze(1), second.squeeze(1)
-    folded = torch.empty_like(first[:, 0]), torch.empty_like(second[:, 0])
-    grid = (rows * divided_up(columns, _BLOCK_COLUMNS), 2)
-    LAUNCH(grid, first, second, *folded, chunks, columns)
-    return folded
+    batch, heads, chunks, columns = first.shape
+    grid = (batch * heads * divided_up(columns, _BLOCK_COLUMNS), 2)
+    depth = folded.shape[3]
+    LAUNCH(
+        grid, first, second, folded, also_folded, *strides(1, folded), heads, columns, chunks, depth
+    )

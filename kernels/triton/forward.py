@@ -18,13 +18,14 @@ from memattn.kernels.triton.launch import (
     without_gaps,
 )
 from memattn.kernels.triton.long_keys import look
-from memattn.kernels.triton.tiles import forward_tiles, tiles_per_program
+from memattn.kernels.triton.tiles import Tiles, forward_tiles, tiles_per_program
 
 
 @functools.cache
-def short_launch(form: Form, *, has_token: bool, statistics: bool, logsumexp: bool) -> Launch:
+def short_launch(
+    form: Form, tiles: Tiles, *, has_token: bool, statistics: bool, logsumexp: bool
+) -> Launch:
     """The kernel for keys that are one tile, and what it is compiled with."""
-    tiles = forward_tiles(form.keys, form.dim, form.dtype, biased=form.is_biased)
     own = form.constants(tiles, HAS_TOKEN=has_token, STATISTICS=statistics, LOGSUMEXP=logsumexp)
     return Launch(cross_attention_short_kernel, own, tiles.warps, tiles.stages)
 
@@ -69,10 +70,10 @@ def forward(
 
     tiles = tiles_per_program(sizes, queries)
     chunks = divided_up(queries, tiles * sizes.block_q)
-    mass, entropy = (float32(statistics, batch * heads, chunks, keys) for _ in range(2))
+    mass, entropy = (float32(statistics, batch, heads, chunks, keys) for _ in range(2))
     token_map = float32(token is not None, batch, heads, queries)
     launch = short_launch(
-        form, has_token=token is not None, statistics=statistics, logsumexp=logsumexp
+        form, sizes, has_token=token is not None, statistics=statistics, logsumexp=logsumexp
     )
     with running_on(query):
         launch(
@@ -83,5 +84,5 @@ def forward(
             heads, queries, keys, chunks, tiles, scale * form.logit_unit,
         )  # fmt: skip
         if statistics:
-            mass, entropy = (sums.view(batch, heads, keys) for sums in fold(mass, entropy))
+            mass, entropy = fold(mass, entropy)
     return output, mass, entropy, token_map, row_logsumexp

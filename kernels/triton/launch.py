@@ -14,6 +14,7 @@ from memattn.kernels.triton.tiles import Tiles, parts
 _DEVICES = ("cpu",) if knobs.runtime.interpret else ("cuda", "xpu")
 # Of bfloat16 the interpreter has no arithmetic.
 _DTYPES = (torch.float32, torch.float16, *(() if knobs.runtime.interpret else (torch.bfloat16,)))
+_LEAST_MAJOR = 8  # what Triton compiles for
 _MOST_COUNTED = 2**31 - 1
 
 
@@ -131,6 +132,11 @@ def refusal(query: Tensor) -> str | None:
     dim = query.shape[3]
     if query.device.type not in _DEVICES:
         return f"it takes tensors on {' or '.join(_DEVICES)}, got {query.device}"
+    if query.device.type == "cuda" and torch.version.hip is None:
+        gpu = torch.cuda.get_device_properties(query.device)
+        if gpu.major < _LEAST_MAJOR:
+            found = f"{gpu.major}.{gpu.minor} ({gpu.name})"
+            return f"it takes compute capability {_LEAST_MAJOR}.0 or more, got {found}"
     if query.dtype not in _DTYPES:
         return f"it takes {', '.join(map(str, _DTYPES))}, got {query.dtype}"
     if dim % 8 != 0 or dim > 256:

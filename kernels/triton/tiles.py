@@ -13,9 +13,8 @@ _MOST_PART = 128
 _WORTH_TWO = 32
 # What 128 threads can hold of 64 queries while all keys are one tile, in numbers per query.
 _SHORT_NUMBERS = 280
-# Keys and dimension together, where a bias has to be held too.
-_MOST_WITH_BIAS = 128
-
+# The same where logits have a bias, with other weights: 77 keys fit with a depth of 64.
+_BIASED_NUMBERS = 384
 # Times some twenty heads, a few for each multiprocessor of the largest GPUs.
 _PROGRAMS_PER_HEAD = 16
 
@@ -69,7 +68,7 @@ def forward_tiles(keys: int, dim: int, dtype: torch.dtype, *, biased: bool) -> T
         return Tiles(block_q=32, block_k=32, tiles=1, warps=8, stages=1)
     # Two sums for each key, and half as many numbers again as the output has.
     numbers = 2 * sum(parts(keys)) + 1.5 * depth
-    holds_bias = sum(parts(keys)) + dim <= _MOST_WITH_BIAS
+    holds_bias = 4 * sum(parts(keys)) + dim <= _BIASED_NUMBERS
     if numbers <= _SHORT_NUMBERS and (holds_bias or not biased):
         stages = 1 if biased or depth > 64 else 2
         return Tiles(block_q=64, block_k=0, tiles=4, warps=4, stages=stages)

@@ -106,8 +106,11 @@ def test_small_probabilities_keep_their_digits(backend, device):
     )
     exact = query[0, 0, :, 0].double().cpu().exp()
     column = result.token_map[0, 0].double().cpu()
-    assert ((column - exact).abs() / exact)[exact > 1e-30].max() <= 2e-7
-    tail = column[exact <= 1e-30]
+    eager = query[0, 0, :, 0].exp().double().cpu()
+    error, eager_error = ((each - exact).abs() / exact for each in (column, eager))
+    normal = exact > 1e-30
+    assert error[normal].max() <= 2 * eager_error[normal].max() + torch.finfo(torch.float32).eps
+    tail = column[~normal]
     assert tail.numel() > 1000
     assert ((tail >= 0) & (tail <= 1.001e-30)).all()
     assert result.token_mass.item() == pytest.approx(exact.sum().item(), rel=1e-6)

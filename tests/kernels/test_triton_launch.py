@@ -1,11 +1,14 @@
 """What the Triton kernels are launched with."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from memattn.kernels.triton.launch import precision_of, readable, stride_unit, strides
+from memattn.kernels.triton.launch import precision_of, readable, refusal, stride_unit, strides
 from tests.kernels.cross_attention import inputs
 
 
@@ -54,3 +57,15 @@ def test_float32_is_rounded_to_tf32_where_torch_may_do_so(setting, expected):
         assert precision_of(torch.zeros(1, 1, 1, 8, device="cuda").half()) == "ieee"
     finally:
         matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize(
+    ("major", "expected"),
+    [(7, "it takes compute capability 8.0 or more, got 7.5 (some GPU)"), (8, None), (12, None)],
+)
+@pytest.mark.skipif(torch.version.hip is not None, reason="this torch is AMD's")
+def test_a_gpu_that_triton_does_not_compile_for_is_refused(monkeypatch, major, expected):
+    gpu = SimpleNamespace(major=major, minor=5, name="some GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    with FakeTensorMode():
+        assert refusal(torch.empty(1, 1, 1, 8, device="cuda")) == expected

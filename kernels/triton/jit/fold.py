@@ -3,13 +3,16 @@
 import triton
 import triton.language as tl
 
+from memattn.kernels.triton.jit.primitives import UNSPECIALISED
 
-@triton.jit(do_not_specialize=["chunks", "columns"])
+
+@triton.jit(do_not_specialize=[*UNSPECIALISED, "depth"])
 def fold_kernel(
-    first_ptr, second_ptr, first_folded_ptr, second_folded_ptr, chunks, columns,
+    first_ptr, second_ptr, first_folded_ptr, second_folded_ptr, stride_gb, stride_gh, stride_gl,
+    heads, columns, chunks, depth,
     BLOCK_CHUNKS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One program: BLOCK_COLUMNS sums of one row of one tensor.
+    """One program: BLOCK_COLUMNS sums of one row of one tensor, written in its folded one's dtype.
 
     Every block of chunks is a tree, and what a block's sum loses is added to the next (Kahan):
     sequences of 64 blocks broke the error budget at 65 536 queries.
@@ -33,4 +36,6 @@ def fold_kernel(
         new_total = total + block
         lost = (new_total - total) - block
         total = new_total
-    tl.store(folded_ptr + row * columns + offsets, total, mask=offsets < columns)
+    folded_ptr += row // heads * stride_gb + row % heads * stride_gh
+    addresses = folded_ptr + offsets // depth * stride_gl + offsets % depth
+    tl.store(addresses, total.to(folded_ptr.dtype.element_ty), mask=offsets < columns)

@@ -70,12 +70,6 @@ def cross_attention_short_kernel(
         top = largest_bias(bias_ptr, keys, KEYS_0 + KEYS_0 if KEYS_1 else KEYS_0)
     if HAS_BEGIN:
         begin_scale_ptr += sample
-    factor_0, shift_0 = logit_terms(
-        bias_ptr, top, begin_scale_ptr, scale, offsets_0, keys, LOGIT_UNIT, HAS_BIAS, HAS_BEGIN
-    )
-    factor_1, shift_1 = logit_terms(
-        bias_ptr, top, begin_scale_ptr, scale, offsets_1, keys, LOGIT_UNIT, HAS_BIAS, HAS_BEGIN
-    )
     token = tl.load(token_ptr + sample) if HAS_TOKEN else 0
 
     mass_0 = tl.zeros([BLOCK_Q // 16, 8, KEYS_0], tl.float32)
@@ -88,6 +82,13 @@ def cross_attention_short_kernel(
         # The last tile repeats the last query instead of testing every load; it counts once.
         read = tl.minimum(rows, queries - 1)
         query_0, query_1 = load_queries(query_ptr, read, stride_ql * STRIDE_UNIT, DIM, DIM_0, DIM_1)
+        # Loaded for every tile: they are small and near, and registers are what this is short of.
+        factor_0, shift_0 = logit_terms(
+            bias_ptr, top, begin_scale_ptr, scale, offsets_0, keys, LOGIT_UNIT, HAS_BIAS, HAS_BEGIN
+        )
+        factor_1, shift_1 = logit_terms(
+            bias_ptr, top, begin_scale_ptr, scale, offsets_1, keys, LOGIT_UNIT, HAS_BIAS, HAS_BEGIN
+        )
         products = product(query_0, query_1, key_00, key_01, DIM_1, PRECISION)
         shifted_0 = logits(products, factor_0, shift_0, offsets_0, keys, KEYS_1 > 0)
         shifted_1 = shifted_0
