@@ -143,13 +143,19 @@ def test_nan_in_one_query_row_stays_in_that_row(backend, device, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_nan_in_one_query_row_is_in_that_rows_logsumexp(compiled_backend, device, dtype):
-    query, key, value = inputs(SHAPES["sd_64px"], dtype, device)
+@pytest.mark.parametrize("biased", [False, True], ids=["bare", "key_bias"])
+@pytest.mark.parametrize("keys", [77, 130])
+def test_nan_in_one_query_row_is_in_that_rows_logsumexp(
+    compiled_backend, device, dtype, biased, keys
+):
+    query, key, value = inputs((2, 3, 64, keys, 32), dtype, device)
+    bias = torch.zeros(2, keys, device=device) if biased else None
     results = []
     for entry in (0.0, torch.nan):
         query[1, 2, 37, 3] = entry
         leaves = [t.clone().requires_grad_() for t in (query, key, value)]
-        results.append(memattn.cross_attention(*leaves, backend=compiled_backend).logsumexp)
+        result = memattn.cross_attention(*leaves, key_bias=bias, backend=compiled_backend)
+        results.append(result.logsumexp)
     clean, spoiled = results
     assert spoiled[1, 2, 37].isnan()
     spoiled[1, 2, 37] = clean[1, 2, 37]

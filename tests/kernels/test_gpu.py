@@ -137,6 +137,43 @@ def test_runs_are_alike_bit_by_bit(make, backend):
 
 
 @every_backend
+def test_samples_may_lie_further_apart_than_32_bits_count(backend):
+    memory = torch.zeros(2**31 + 2**20, dtype=torch.float16, device="cuda")
+    near = inputs((2, 2, 70, 77, 40), torch.float16, "cuda")
+    far = [memory.as_strided(t.shape, (2**31, 40, 2 * 40, 1)) for t in near]
+    for place, tensor in zip(far, near, strict=True):
+        # one after the other, for all three are views of the same memory
+        place.copy_(tensor)
+        operands = [place if tensor is one else one for one in near]
+        assert same(
+            memattn.cross_attention(*operands, backend=backend),
+            memattn.cross_attention(*near, backend=backend),
+        )
+
+
+@pytest.mark.skipif("triton" not in able(), reason="Triton finds no GPU here")
+@every_call
+def test_triton_compiles_once_whatever_the_sizes(make):
+    from triton import knobs
+
+    call = make("triton")
+    compiled = []
+
+    def hook(**event):
+        if not event["already_compiled"]:
+            compiled.append(event["repr"].split("[")[0])
+
+    knobs.runtime.jit_post_compile_hook = hook
+    try:
+        for shape in [(2, 8, 4096, 77, 24), (1, 1, 1, 65, 24), (3, 5, 17, 80, 24)]:
+            call(inputs(shape, torch.float16, "cuda"), {})
+    finally:
+        knobs.runtime.jit_post_compile_hook = None
+    assert compiled
+    assert len(set(compiled)) == len(compiled), compiled
+
+
+@every_backend
 def test_a_call_runs_on_the_current_stream(backend):
     tensors = inputs((1, 2, 64, 77, 40), torch.float32, "cuda")
     expected = memattn.cross_attention(*tensors, backend=backend).output

@@ -27,6 +27,16 @@ def test_what_cannot_be_read_number_by_number_is_copied():
     assert torch.equal(readable(turned), query)
 
 
+def test_positions_further_apart_than_32_bits_count_are_copied():
+    memory = torch.empty(2**31 + 8, dtype=torch.int8)  # of which two pages are ever written
+    near = memory.as_strided((1, 1, 2, 8), (0, 0, 2**31 - 9, 1))
+    assert readable(near) is near
+    far = memory.as_strided((1, 1, 2, 8), (0, 0, 2**31, 1))
+    far[0, 0] = torch.arange(16, dtype=torch.int8).view(2, 8)
+    assert readable(far).stride(2) == 8
+    assert torch.equal(readable(far), far)
+
+
 def test_an_axis_of_one_may_have_any_stride():
     query, _, _ = inputs((1, 3, 5, 7, 40))
     odd = query.as_strided(query.shape, (7, *query.stride()[1:]))
