@@ -2,8 +2,13 @@
 
 Each child of kernels/ installs as memattn.kernels.<child>, benchmarks/ as memattn.benchmarks.
 csrc/cpu becomes memattn/_cpu.abi3.so where torch and a compiler for C++20 (CXX, else c++) are
-there. Elsewhere the package is built without it, and one line says why. With a compiler there, what
-it cannot compile is an error.
+there, csrc/cuda memattn/_cuda.abi3.so where besides nvcc is and torch has CUDA. Elsewhere the
+package is built without it, and one line says why. With the compilers there, what they cannot
+compile is an error.
+
+MEMATTN_CUDA is auto, off, or on, which compiles with any torch. TORCH_CUDA_ARCH_LIST names what it
+is compiled for: without it the GPUs that are there, or else compute capability 8.0, 9.0, and later
+ones by way of PTX.
 """
 
 import importlib.metadata
@@ -37,36 +42,88 @@ def why_not_compiled() -> str | None:
     return f"`{probe}` fails: {''.join(last)}" if done.returncode else None
 
 
-def cpu_library() -> Extension:
-    """The library of csrc/cpu, on torch's stable ABI: one file for every Python and torch."""
-    from torch.utils.cpp_extension import CppExtension, include_paths
+def why_not_cuda() -> str | None:
+    """Say why the CUDA kernels are not compiled, or None."""
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    wanted = os.environ.get("MEMATTN_CUDA", "auto")
+    if wanted not in ("auto", "on", "off"):
+        raise SystemExit(f"MEMATTN_CUDA: got {wanted!r}, expected auto, on or off")
+    if wanted == "off":
+        return "MEMATTN_CUDA is off"
+    if wanted == "auto" and torch.version.cuda is None:
+        return "this torch has no CUDA"
+    if CUDA_HOME is None or not Path(CUDA_HOME, "bin", "nvcc").exists():
+        if wanted == "on":
+            raise SystemExit("MEMATTN_CUDA is on: got no nvcc on the path or in CUDA_HOME")
+        return "nvcc was not found on the path or in CUDA_HOME"
+    return None
+
+
+def library(name: str, sources: str, **arguments: object) -> Extension:
+    """A library of csrc, on torch's stable ABI: one file for every Python and torch."""
+    from torch.utils.cpp_extension import CppExtension
 
     major, minor = OLDEST_TORCH
+    return CppExtension(
+        f"memattn._{name}",
+        sorted(map(str, Path("csrc", name).glob(sources))),
+        depends=["setup.py", *sorted(map(str, Path("csrc").rglob("*.h")))],
+        include_dirs=[str(Path("csrc").absolute())],
+        define_macros=[("TORCH_TARGET_VERSION", f"0x{major:02x}{minor:02x}000000000000")],
+        py_limited_api=True,
+        **arguments,
+    )
+
+
+def cpu_library() -> Extension:
+    """The library of csrc/cpu."""
+    from torch.utils.cpp_extension import include_paths
+
     optimisation = shlex.split(os.environ.get("CXXFLAGS", "-O3 -g0"))
     # Error messages name files; those of the machine it was built on are nobody's business.
     shown = {os.getcwd(): ".", include_paths()[0]: "torch"}
     renamed = [f"-ffile-prefix-map={path}={name}" for path, name in shown.items()]
-    return CppExtension(
-        "memattn._cpu",
-        sorted(map(str, Path("csrc/cpu").glob("*.cpp"))),
-        depends=["setup.py", *sorted(map(str, Path("csrc").rglob("*.h")))],
-        include_dirs=[str(Path("csrc").absolute())],
-        define_macros=[("TORCH_TARGET_VERSION", f"0x{major:02x}{minor:02x}000000000000")],
-        extra_compile_args=[*optimisation, *renamed, "-std=c++20", "-fvisibility=hidden"],
-        py_limited_api=True,
+    flags = [*optimisation, *renamed, "-std=c++20", "-fvisibility=hidden"]
+    return library("cpu", "*.cpp", extra_compile_args=flags)
+
+
+def cuda_library() -> Extension:
+    """The library of csrc/cuda. CUDA's runtime is part of it, so that torch may have another."""
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0 9.0+PTX")
+    hidden = "-Xcompiler=-fvisibility=hidden"
+    return library(
+        "cuda",
+        "*.cu",
+        extra_compile_args={"cxx": [], "nvcc": ["-O3", "-std=c++20", "-DUSE_CUDA", hidden]},
+        library_dirs=[str(folder) for folder in Path(CUDA_HOME).glob("targets/*/lib")],
+        libraries=["cudart_static", "dl", "rt", "pthread"],
+        # Where torch has CUDA, libtorch brings the library that knows the current stream.
+        extra_link_args=["-Wl,--no-as-needed", "-ltorch"],
     )
 
 
 def compiled() -> dict[str, object]:
-    """The arguments of `setup` that build the library; none where it cannot be compiled."""
+    """The arguments of `setup` that build the libraries; none where nothing can be compiled."""
     os.environ.setdefault("CXX", "c++")  # the linker is then the compiler's too
     reason = why_not_compiled()
     if reason is not None:
-        print(f"memattn is built without its compiled library: {reason}", file=sys.stderr)
+        print(f"memattn is built without its compiled libraries: {reason}", file=sys.stderr)
         return {}
     from torch.utils.cpp_extension import BuildExtension
 
-    return {"ext_modules": [cpu_library()], "cmdclass": {"build_ext": BuildExtension}}
+    libraries = [cpu_library()]
+    reason = why_not_cuda()
+    if reason is None:
+        libraries.append(cuda_library())
+    else:
+        print(f"memattn is built without its CUDA library: {reason}", file=sys.stderr)
+    return {"ext_modules": libraries, "cmdclass": {"build_ext": BuildExtension}}
 
 
 setup(

@@ -4,6 +4,11 @@ from pathlib import Path
 
 import torch
 
+_NEEDS = {
+    "cpu": "torch and a compiler for C++20",
+    "cuda": "torch with CUDA, a compiler for C++20 and nvcc",
+}
+
 
 def path(name: str) -> Path:
     """Where an installation keeps library `name`, if it has it."""
@@ -20,7 +25,7 @@ def load(name: str) -> None:
     if not library.exists():
         raise ImportError(
             f"this installation has no compiled {name} library: run `pip install "
-            "--no-build-isolation .` where torch and a compiler for C++20 are"
+            f"--no-build-isolation .` where {_NEEDS[name]} are"
         )
     try:
         torch.ops.load_library(library)

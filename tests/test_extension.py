@@ -22,14 +22,24 @@ def test_where_there_is_a_compiler_there_is_the_library():
     assert str(CPU) in map(str, torch.ops.loaded_libraries)
 
 
-def test_a_library_that_was_not_compiled_is_one_sentence_each_time():
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("cpu", "torch and a compiler for C++20"),
+        ("cuda", "torch with CUDA, a compiler for C++20 and nvcc"),
+    ],
+)
+def test_a_library_that_was_not_compiled_is_one_sentence_each_time(
+    monkeypatch, tmp_path, name, needs
+):
+    monkeypatch.setattr(_extension, "__file__", str(tmp_path / "_extension.py"))
     for _ in range(2):
         with pytest.raises(ImportError) as caught:
-            _extension.load("abacus")
+            _extension.load(name)
         assert caught.value.name is None  # a name would read as a missing module
         assert str(caught.value) == (
-            "this installation has no compiled abacus library: run `pip install "
-            "--no-build-isolation .` where torch and a compiler for C++20 are"
+            f"this installation has no compiled {name} library: run `pip install "
+            f"--no-build-isolation .` where {needs} are"
         )
 
 

@@ -102,7 +102,7 @@ def test_sdist_holds_every_file_of_the_library(built):
 @pytest.mark.slow
 def test_without_a_compiler_the_wheel_is_for_any_machine_and_the_log_says_why(built):
     assert built.wheel.name.endswith("-py3-none-any.whl")
-    reason = r"built without its compiled library: the compiler \S+no-compiler cannot be run"
+    reason = r"built without its compiled libraries: the compiler \S+no-compiler cannot be run"
     assert re.search(reason, built.log)
 
 

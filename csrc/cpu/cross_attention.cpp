@@ -20,21 +20,6 @@ namespace {
 
 constexpr char kOp[] = "cross_attention_cpu";
 
-void check_all(const Tensor& query, const Tensor& key, const Tensor& value,
-               const std::optional<Tensor>& key_bias, const std::optional<Tensor>& begin_scale) {
-  check_key(kOp, "key", key, query);
-  check_like(kOp, "value", value, query, key.size(2));
-  check(kOp, "key_bias", key_bias, {query.size(0), key.size(2)});
-  check(kOp, "begin_scale", begin_scale, {query.size(0)});
-}
-
-// [B, H, L, D] with the memory of (B, L, H, D), which output projections read without a copy.
-Tensor empty_heads_last(const Tensor& like) {
-  const Tensor memory =
-      torch::stable::new_empty(like, {like.size(0), like.size(2), like.size(1), like.size(3)});
-  return torch::stable::transpose(memory, 1, 2);
-}
-
 Logits logits_of(const Tensor& query, const Tensor& key, const std::optional<Tensor>& key_bias,
                  const std::optional<Tensor>& begin_scale, double scale) {
   return {
@@ -56,7 +41,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
     const Tensor& any_query, const Tensor& any_key, const Tensor& any_value,
     const std::optional<Tensor>& any_key_bias, const std::optional<Tensor>& any_begin_scale,
     const std::optional<Tensor>& any_token, double scale, bool statistics, bool logsumexp) {
-  check_all(any_query, any_key, any_value, any_key_bias, any_begin_scale);
+  check_attention(kOp, any_query, any_key, any_value, any_key_bias, any_begin_scale);
   const Tensor query = walkable(any_query), key = walkable(any_key), value = walkable(any_value);
   const auto key_bias = contiguous_as(any_key_bias, ScalarType::Float);
   const auto begin_scale = contiguous_as(any_begin_scale, ScalarType::Float);
@@ -94,7 +79,7 @@ std::tuple<Tensor, Tensor, Tensor> cross_attention_backward(
     const Tensor& any_value, const std::optional<Tensor>& any_key_bias,
     const std::optional<Tensor>& any_begin_scale, const Tensor& /*output*/,
     const Tensor& any_logsumexp, double scale) {
-  check_all(any_query, any_key, any_value, any_key_bias, any_begin_scale);
+  check_attention(kOp, any_query, any_key, any_value, any_key_bias, any_begin_scale);
   check_like(kOp, "grad_output", any_grad_output, any_query, any_query.size(2));
   check(kOp, "logsumexp", any_logsumexp, {any_query.size(0), any_query.size(1), any_query.size(2)});
   STD_TORCH_CHECK(any_logsumexp.scalar_type() == ScalarType::Float, kOp,

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from memattn.ops import dispatch
 from memattn.ops.contract import cross_attention_request
-from memattn.ops.torch_library.cross_attention import register
+from memattn.ops.torch_library.cross_attention import BACKWARD_OF, needs_gradient, register
 from memattn.types import Backend, CrossAttentionRequest, CrossAttentionResult
 
 
@@ -12,7 +12,11 @@ def _torch_has(request: CrossAttentionRequest) -> bool:
     return not request.statistics and request.token is None and request.begin_scale is None
 
 
-OPERATION = dispatch.Operation("cross_attention", register, _torch_has)
+def _backward_of(backend: str, request: CrossAttentionRequest) -> str | None:
+    return BACKWARD_OF.get(backend) if needs_gradient(request) else None
+
+
+OPERATION = dispatch.Operation("cross_attention", register, _torch_has, _backward_of)
 
 
 def cross_attention(

@@ -58,11 +58,13 @@ class Operation(Generic[Request, Result]):
         register: Defines the op of a compiled backend.
         torch_has: Whether torch's own functions do a call too; its modules then have
             `beats_torch`. None for an operation that torch does not have at all.
+        also_needs: Another backend without which one cannot run a request, or None.
     """
 
     name: str
     register: Callable[[str], CompiledOp[Request, Result]]
     torch_has: Callable[[Request], bool] | None = None
+    also_needs: Callable[[str, Request], str | None] = lambda backend, request: None
     _arms: dict[str, _Arm] = field(default_factory=lambda: {name: _Arm() for name in BACKENDS})
 
     def functions(self, backend: str) -> _Functions:
@@ -108,7 +110,12 @@ def _is_chosen(operation: Operation[Request, Result], backend: str, request: Req
 
 
 def _why_not(operation: Operation[Request, Result], backend: str, request: Request) -> str | None:
-    return operation.functions(backend).why_not(request)
+    reason = operation.functions(backend).why_not(request)
+    other = operation.also_needs(backend, request)
+    if reason is not None or other is None:
+        return reason
+    reason = _why_not(operation, other, request)
+    return None if reason is None else f"its gradients are those of {other}: {reason}"
 
 
 def _load(operation: Operation[Request, Result], backend: str) -> None:

@@ -1,7 +1,9 @@
-"""The two ops behind every compiled backend of `cross_attention`, under its own name.
+"""The two ops behind a compiled backend of `cross_attention`, under its own name.
 
     memattn::cross_attention_<backend>           output, token mass, token entropy, map, logsumexp
     memattn::cross_attention_<backend>_backward  gradients of query, key and value
+
+A backend may have no backward of its own, but another's (`BACKWARD_OF`).
 
 What was not asked for is an empty tensor of shape [0]. Output and gradients are written in the
 layout (B, L, H, D) and returned as the transposed view [B, H, L, D]. A row whose keys are all
@@ -31,6 +33,16 @@ _BACKWARD_SCHEMA = (
 )
 
 
+# The forward's logsumexp is all that a backward wants.
+BACKWARD_OF = {"cuda": "triton"}
+
+
+def needs_gradient(request: CrossAttentionRequest) -> bool:
+    """Whether a backward may follow."""
+    tensors = (request.query, request.key, request.value)
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 @dataclass(frozen=True)
 class CompiledCrossAttention:
     """The op of one compiled backend, called with a request."""
@@ -43,10 +55,8 @@ class CompiledCrossAttention:
 
     def forward(self, request: CrossAttentionRequest) -> CrossAttentionResult:
         """Run the op, keeping logsumexp if a backward may follow."""
-        needs_gradient = torch.is_grad_enabled() and any(
-            tensor.requires_grad for tensor in (request.query, request.key, request.value)
-        )
-        request = request._replace(logsumexp=request.logsumexp or needs_gradient)
+        keeps = request.logsumexp or needs_gradient(request)
+        request = request._replace(logsumexp=keeps)
         output, mass, entropy, token_map, logsumexp = self.op(*request)
         return CrossAttentionResult(
             output,
@@ -59,25 +69,35 @@ class CompiledCrossAttention:
 
 @functools.cache  # torch defines an op once, and an import may be tried again
 def register(backend: str) -> CompiledCrossAttention:
-    """Define the two ops of a compiled backend, with fake and autograd; it implements them."""
+    """Define the ops of a compiled backend, with fake and autograd; it implements them."""
     name = f"memattn::cross_attention_{backend}"
     torch.library.define(name, _SCHEMA)
-    torch.library.define(f"{name}_backward", _BACKWARD_SCHEMA)
-    op = getattr(torch.ops.memattn, f"cross_attention_{backend}").default
-    backward_op = getattr(torch.ops.memattn, f"cross_attention_{backend}_backward").default
+    backward_op = _register_backward(BACKWARD_OF.get(backend, backend))
 
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         gradients = backward_op(grad_output, *ctx.saved_tensors, ctx.scale)
         return (*gradients, None, None, None, None, None, None)
 
-    def no_double_backward(ctx: Any, *_: Tensor) -> None:  # noqa: ANN401
-        raise RuntimeError(f"{name} has no second derivative; {USE_REFERENCE}")
-
     torch.library.register_fake(name, _fake)
-    torch.library.register_fake(f"{name}_backward", _fake_backward)
     torch.library.register_autograd(name, backward, setup_context=_setup_context)
-    torch.library.register_autograd(f"{name}_backward", no_double_backward)
-    return CompiledCrossAttention(op)
+    return CompiledCrossAttention(getattr(torch.ops.memattn, name.split("::")[1]).default)
+
+
+@functools.cache
+def _register_backward(backend: str) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """Define the op for a backend's gradients; gives the op."""
+    name = f"memattn::cross_attention_{backend}_backward"
+    torch.library.define(name, _BACKWARD_SCHEMA)
+
+    def no_double_backward(ctx: Any, *_: Tensor) -> None:  # noqa: ANN401
+        forward = name.removesuffix("_backward")
+        raise RuntimeError(f"{forward} has no second derivative; {USE_REFERENCE}")
+
+    torch.library.register_fake(name, _fake_backward)
+    torch.library.register_autograd(name, no_double_backward)
+    op: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    op = getattr(torch.ops.memattn, name.split("::")[1]).default
+    return op
 
 
 def _fake(

@@ -1,0 +1,15 @@
+// Launches: one function for each head dimension that there is a kernel for.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "cuda/arguments.h"
+
+namespace memattn::cuda {
+
+// `padded_keys` is one of kPaddedKeys; `blocks` is B * H * chunks.
+template <int kDim>
+cudaError_t attend(const ForwardArguments& call, Dtype dtype, int padded_keys, bool statistics,
+                   int blocks, cudaStream_t stream);
+
+}  // namespace memattn::cuda

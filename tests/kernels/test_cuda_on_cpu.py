@@ -1,0 +1,84 @@
+"""The CUDA kernels without a GPU: their source, run on the processor, against float64."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from memattn.ops.contract import cross_attention_request
+from tests.compilers import needs_compiler
+from tests.kernels import cuda_on_cpu
+from tests.kernels.cross_attention import assert_result_within_budget, extras, inputs
+
+pytestmark = needs_compiler
+
+# batch, heads, queries, keys, dimension: few and many keys of each size, depths that are padded and
+# not, queries and blocks beyond the end, one warp with nothing to do, sums of several blocks.
+SHAPES = [
+    (2, 3, 70, 77, 40),
+    (1, 2, 5, 1, 64),
+    (1, 1, 130, 120, 72),
+    (1, 2, 64, 77, 160),
+    (1, 1, 2100, 65, 8),
+]
+DTYPES = [torch.float16, torch.bfloat16]
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+def request_of(tensors, **arguments):
+    defaults = dict.fromkeys(("key_bias", "begin_scale", "token", "scale"))
+    return cross_attention_request(*tensors, **{"statistics": True, **defaults, **arguments})
+
+
+@every_shape
+@every_dtype
+@pytest.mark.parametrize("everything", [False, True], ids=["least", "everything"])
+def test_every_result_is_within_the_error_budget(shape, dtype, everything):
+    tensors = inputs(shape, dtype)
+    arguments = extras(shape) if everything else {}
+    request = request_of(tensors, **arguments)._replace(logsumexp=True)
+    result = cuda_on_cpu.cross_attention(request)
+    assert_result_within_budget(result, tensors, arguments)
+    plain = request_of(tensors, **arguments, statistics=False)
+    assert torch.equal(cuda_on_cpu.cross_attention(plain).output, result.output)
+
+
+@every_shape
+def test_threads_may_run_in_any_order(shape):
+    request = request_of(inputs(shape, torch.float16), **extras(shape))
+    forwards = cuda_on_cpu.cross_attention(request)
+    backwards = cuda_on_cpu.cross_attention(request, backwards=True)
+    assert all(torch.equal(*pair) for pair in zip(forwards[:4], backwards[:4], strict=True))
+
+
+@pytest.mark.parametrize("queries", [1, 63, 64, 65, 1024, 2047, 2048, 4096, 65536])
+def test_blocks_have_every_query_once(queries):
+    tiles, chunks = cuda_on_cpu.plan(queries)
+    assert 1 <= tiles <= 4
+    assert (chunks - 1) * tiles * 64 < queries <= chunks * tiles * 64
+    assert chunks >= min(16, -(-queries // 64))
+
+
+@pytest.mark.parametrize("dim", [40, 64, 72, 80, 96, 112, 128, 160])
+@pytest.mark.parametrize("keys", [32, 80, 128])
+def test_shared_memory_is_within_what_an_a100_has(dim, keys):
+    # 163 KiB: CUDA's programming guide, table of technical specifications
+    assert cuda_on_cpu.library().shared_memory(dim, keys, True) <= 163 * 1024
+
+
+def test_edges_and_laws_hold():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kernels.emulated"],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "emulated"
