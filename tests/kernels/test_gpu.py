@@ -19,7 +19,7 @@ def able():
     """Compiled backends that run on the GPU here."""
     if not torch.cuda.is_available():
         return []
-    tiny = torch.zeros(1, 1, 1, 8, device="cuda")
+    tiny = torch.zeros(1, 1, 1, 64, device="cuda", dtype=torch.float16)
     reasons = memattn.explain(tiny, tiny, tiny)
     return [name for name, reason in reasons if reason is None and name != "reference"]
 
