@@ -139,6 +139,8 @@ gpu-memory: gpu-found
 	  echo "make gpu: got no compute-sanitizer on the path, expected CUDA's." >&2; exit 1; }
 	$(call watched,memcheck)
 	$(call watched,racecheck)
+	$(call watched,initcheck)
+	$(call watched,synccheck)
 
 # A machine that is lent may be busy with what it did before; the results then say so.
 gpu-bench: gpu-found

@@ -45,8 +45,11 @@ def why_not_compiled() -> str | None:
 def why_not_cuda() -> str | None:
     """Say why the CUDA kernels are not compiled, or None."""
     import torch
-    from torch.utils.cpp_extension import CUDA_HOME
+    from torch.utils import cpp_extension
 
+    # A torch without CUDA does not look for it.
+    cpp_extension.CUDA_HOME = cpp_extension.CUDA_HOME or os.environ.get("CUDA_HOME")
+    home = cpp_extension.CUDA_HOME
     wanted = os.environ.get("MEMATTN_CUDA", "auto")
     if wanted not in ("auto", "on", "off"):
         raise SystemExit(f"MEMATTN_CUDA: got {wanted!r}, expected auto, on or off")
@@ -54,10 +57,17 @@ def why_not_cuda() -> str | None:
         return "MEMATTN_CUDA is off"
     if wanted == "auto" and torch.version.cuda is None:
         return "this torch has no CUDA"
-    if CUDA_HOME is None or not Path(CUDA_HOME, "bin", "nvcc").exists():
+    nvcc = Path(home or "", "bin", "nvcc")
+    if home is None or not nvcc.exists():
+        reason = f"CUDA_HOME: got {home or 'nothing'}, expected the folder of bin/nvcc"
         if wanted == "on":
-            raise SystemExit("MEMATTN_CUDA is on: got no nvcc on the path or in CUDA_HOME")
-        return "nvcc was not found on the path or in CUDA_HOME"
+            raise SystemExit(reason)
+        return reason
+    said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    release = re.findall(r"release (\d+)\.\d+", said)
+    expected = (torch.version.cuda or "").split(".")[0]
+    if wanted == "auto" and release != [expected]:  # torch builds nothing with another
+        return f"got nvcc of CUDA {''.join(release)}, expected that of torch, {expected}"
     return None
 
 

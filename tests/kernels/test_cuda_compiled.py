@@ -92,7 +92,13 @@ def test_no_kernel_spills(tmp_path, dim, capability):
 @pytest.mark.proof
 def test_the_library_builds_and_has_no_cpp_symbol_of_torch(tmp_path):
     folders = [f"--build-{name}={tmp_path / name}" for name in ("lib", "temp")]
-    environment = {**os.environ, "MEMATTN_CUDA": "on", "TORCH_CUDA_ARCH_LIST": "9.0"}
+    # nvcc on the path may be a script elsewhere.
+    said = subprocess.run(
+        ["nvcc", "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=True
+    ).stderr
+    home = re.search(r"TOP=(\S+)", said)[1]
+    settings = {"MEMATTN_CUDA": "on", "TORCH_CUDA_ARCH_LIST": "9.0", "CUDA_HOME": home}
+    environment = {**os.environ, **settings}
     subprocess.run(
         [sys.executable, "setup.py", "--quiet", "build_ext", *folders],
         cwd=ROOT,

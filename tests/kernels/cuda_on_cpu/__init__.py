@@ -18,7 +18,7 @@ from memattn.types import CrossAttentionResult
 HERE = Path(__file__).parent
 LOG2_E = 1.4426950408889634
 # Those of run.cpp: D, and the number of keys rounded up.
-VARIANTS = [(8, 80), (32, 80), (32, 128), (40, 80), (64, 32), (72, 128), (160, 80)]
+VARIANTS = [(8, 80), (16, 80), (32, 80), (32, 128), (40, 80), (64, 32), (72, 128), (160, 80)]
 
 
 class Rows(ctypes.Structure):

@@ -83,6 +83,7 @@ bool attend(const ForwardArguments* call, bool bfloat16, int dim, int keys, bool
     return true;                                                                               \
   }
   VARIANT(8, 80)
+  VARIANT(16, 80)
   VARIANT(32, 80)
   VARIANT(32, 128)
   VARIANT(40, 80)
