@@ -7,8 +7,7 @@ package is built without it, and one line says why. With the compilers there, wh
 compile is an error.
 
 MEMATTN_CUDA is auto, off, or on, which compiles with any torch. TORCH_CUDA_ARCH_LIST names what it
-is compiled for: without it the GPUs that are there, or else compute capability 8.0, 9.0, and later
-ones by way of PTX.
+is compiled for: without it compute capability 8.0, 9.0, and later ones by way of PTX.
 """
 
 import importlib.metadata
@@ -87,30 +86,31 @@ def library(name: str, sources: str, **arguments: object) -> Extension:
     )
 
 
-def cpu_library() -> Extension:
-    """The library of csrc/cpu."""
+def renamed() -> list[str]:
+    """Error messages name files; those of the machine it was built on are nobody's business."""
     from torch.utils.cpp_extension import include_paths
 
-    optimisation = shlex.split(os.environ.get("CXXFLAGS", "-O3 -g0"))
-    # Error messages name files; those of the machine it was built on are nobody's business.
     shown = {os.getcwd(): ".", include_paths()[0]: "torch"}
-    renamed = [f"-ffile-prefix-map={path}={name}" for path, name in shown.items()]
-    flags = [*optimisation, *renamed, "-std=c++20", "-fvisibility=hidden"]
+    return [f"-ffile-prefix-map={path}={name}" for path, name in shown.items()]
+
+
+def cpu_library() -> Extension:
+    """The library of csrc/cpu."""
+    optimisation = shlex.split(os.environ.get("CXXFLAGS", "-O3 -g0"))
+    flags = [*optimisation, *renamed(), "-std=c++20", "-fvisibility=hidden"]
     return library("cpu", "*.cpp", extra_compile_args=flags)
 
 
 def cuda_library() -> Extension:
     """The library of csrc/cuda. CUDA's runtime is part of it, so that torch may have another."""
-    import torch
     from torch.utils.cpp_extension import CUDA_HOME
 
-    if not torch.cuda.is_available():
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0 9.0+PTX")
-    hidden = "-Xcompiler=-fvisibility=hidden"
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0 9.0+PTX")
+    host = [f"-Xcompiler={flag}" for flag in ("-fvisibility=hidden", *renamed())]
     return library(
         "cuda",
         "*.cu",
-        extra_compile_args={"cxx": [], "nvcc": ["-O3", "-std=c++20", "-DUSE_CUDA", hidden]},
+        extra_compile_args={"cxx": [], "nvcc": ["-O3", "-std=c++20", "-DUSE_CUDA", *host]},
         library_dirs=[str(folder) for folder in Path(CUDA_HOME).glob("targets/*/lib")],
         libraries=["cudart_static", "dl", "rt", "pthread"],
         # Where torch has CUDA, libtorch brings the library that knows the current stream.

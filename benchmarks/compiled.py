@@ -53,6 +53,7 @@ _ABSENT = (
     ("row_max_ptr", "NORMALISERS", False),
     ("total_ptr", "NORMALISERS", False),
     ("total_ptr", "IS_LOGSUMEXP", True),
+    ("logsumexp_ptr", "LOGSUMEXP", False),
 )
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 # Ampere's and Hopper's instructions for 16-bit numbers, and Blackwell's.

@@ -53,6 +53,12 @@ Tensor readable(const Tensor& tensor) {
   return copy;
 }
 
+void check_device(const char* name, const std::optional<Tensor>& tensor, const Tensor& query) {
+  if (!tensor) return;
+  STD_TORCH_CHECK(tensor->is_cuda() && tensor->get_device_index() == query.get_device_index(), kOp,
+                  ": ", name, ": got another device than the query's");
+}
+
 Rows rows_of(const Tensor& tensor) {
   return {tensor.const_data_ptr(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
 }
@@ -91,6 +97,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
     const std::optional<Tensor>& any_key_bias, const std::optional<Tensor>& any_begin_scale,
     const std::optional<Tensor>& any_token, double scale, bool statistics, bool logsumexp) {
   check_attention(kOp, any_query, any_key, any_value, any_key_bias, any_begin_scale);
+  check(kOp, "token", any_token, {any_query.size(0)});
+  check_device("key", any_key, any_query);
+  check_device("value", any_value, any_query);
+  check_device("key_bias", any_key_bias, any_query);
+  check_device("begin_scale", any_begin_scale, any_query);
+  check_device("token", any_token, any_query);
   const torch::stable::accelerator::DeviceGuard guard(any_query.get_device_index());
   const Tensor query = readable(any_query), key = readable(any_key), value = readable(any_value);
   const auto key_bias = contiguous_as(any_key_bias, ScalarType::Float);
@@ -99,9 +111,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
   const int64_t heads = query.size(0) * query.size(1);
   const int64_t queries = query.size(2), keys = key.size(2), dim = query.size(3);
   STD_TORCH_CHECK(keys <= kMostKeys, kOp, ": got ", keys, " keys, expected at most ", kMostKeys);
+  STD_TORCH_CHECK(0 < queries && queries <= kMostQueries, kOp, ": got ", queries,
+                  " queries, expected 1 to ", kMostQueries);
   const Plan cut = plan(static_cast<int>(queries));
-  STD_TORCH_CHECK(heads * cut.chunks <= kMostBlocks && queries <= kMostBlocks, kOp,
-                  ": got more queries than a launch has");
+  STD_TORCH_CHECK(heads * cut.chunks <= kMostBlocks, kOp, ": got more heads than a launch has");
 
   const Tensor output = empty_heads_last(query);
   const Tensor token_map = empty_float32(query, token.has_value(), queries);
@@ -111,7 +124,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
   Tensor entropy = empty_float32(query, statistics, keys);
   const Tensor mass_parts = partial_sums(query, folds, cut.chunks, keys);
   const Tensor entropy_parts = partial_sums(query, folds, cut.chunks, keys);
-  if (heads == 0 || queries == 0) return {output, mass, entropy, token_map, lse};
+  if (heads == 0) return {output, mass, entropy, token_map, lse};
 
   const ForwardArguments call = {
       .query = rows_of(query),

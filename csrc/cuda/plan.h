@@ -17,6 +17,7 @@ constexpr int kBlocksPerHead = 16;     // as long as a block has more than one t
 constexpr int kPaddedKeys[] = {32, 80, 128};
 constexpr int kMostKeys = 128;
 constexpr int kMostBlocks = 2147483647;
+constexpr int kMostQueries = 1 << 30;
 
 constexpr int padded_keys(int keys) {
   int at = 0;

@@ -19,7 +19,7 @@ constexpr float kLog2E = 1.44269504088896341f;
 // exp2 of less is 0 in float32, so -p ln p is 0 wherever this cuts, and never 0 * inf.
 constexpr float kLeastLogit = -256.0f;
 
-// One warp and what it knows. kKeys is Lk rounded up to a multiple of 16.
+// One warp and what it knows. kKeys is Lk rounded up to one of kPaddedKeys.
 template <Dtype kDtype, int kDim, int kKeys, bool kStatistics>
 class ShortKeys {
  public:
@@ -57,8 +57,8 @@ class ShortKeys {
   }
 
   __device__ void run() {
-    load_rows(keys_, call_.key, 0, kKeys, call_.keys, warp_ * 32 + lane_, kWarps * 32);
-    load_rows(values_, call_.value, 0, kKeys, call_.keys, warp_ * 32 + lane_, kWarps * 32);
+    load_keys(keys_, call_.key);
+    load_keys(values_, call_.value);
     load_queries(0);
     load_shifts();
     wait_for_copies();
@@ -79,29 +79,32 @@ class ShortKeys {
 
   __device__ uint16_t* stage(int tile) const { return queries_ + tile % kStages * kRows * kStride; }
 
-  // Rows from `first` on into shared memory, by `threads` threads; zeros beyond `end` and D.
-  static __device__ void load_rows(uint16_t* shared, const uint16_t* head, int64_t stride,
-                                   int first, int count, int end, int thread, int threads) {
+  __device__ const uint16_t* head_of(const Rows& rows) const {
+    return static_cast<const uint16_t*>(rows.data) + sample_ * rows.batch + within_ * rows.head;
+  }
+
+  // All keys or values into shared memory, by the whole block; zeros beyond Lk and D.
+  __device__ void load_keys(uint16_t* shared, const Rows& rows) const {
 #pragma unroll 2
-    for (int i = thread; i < count * kPieces; i += threads) {
+    for (int i = warp_ * 32 + lane_; i < kKeys * kPieces; i += kWarps * 32) {
       const int row = i / kPieces, piece = i % kPieces;
-      const bool exists = first + row < end && piece < kDim / 8;
-      const uint16_t* const from = head + (exists ? (first + row) * stride + 8 * piece : 0);
-      copy_16_bytes(shared + row * kStride + 8 * piece, from, exists);
+      const bool exists = row < call_.keys && piece < kDim / 8;
+      const int64_t offset = exists ? row * rows.position + 8 * piece : 0;
+      copy_16_bytes(shared + row * kStride + 8 * piece, head_of(rows) + offset, exists);
     }
   }
 
-  __device__ void load_rows(uint16_t* shared, const Rows& rows, int first, int count, int end,
-                            int thread, int threads) const {
-    const uint16_t* const head =
-        static_cast<const uint16_t*>(rows.data) + sample_ * rows.batch + within_ * rows.head;
-    load_rows(shared, head, rows.position, first, count, end, thread, threads);
-  }
-
-  // Of queries that do not exist zeros are loaded; they count nowhere.
+  // A tile of this warp's queries; beyond the last one the last, which then counts once.
   __device__ void load_queries(int tile) const {
     if (tile >= call_.tiles || first_row(tile) >= call_.queries) return;
-    load_rows(stage(tile), call_.query, first_row(tile), kRows, call_.queries, lane_, 32);
+#pragma unroll 2
+    for (int i = lane_; i < kRows * kPieces; i += 32) {
+      const int row = i / kPieces, piece = i % kPieces;
+      const int place = min_of(first_row(tile) + row, call_.queries - 1);
+      const bool exists = piece < kDim / 8;
+      const int64_t offset = exists ? place * call_.query.position + 8 * piece : 0;
+      copy_16_bytes(stage(tile) + row * kStride + 8 * piece, head_of(call_.query) + offset, exists);
+    }
   }
 
   // key_bias to base 2 less its largest, which softmax does not see and which would cost digits.
@@ -192,16 +195,16 @@ class ShortKeys {
 
   // Scale, begin_scale, key_bias; -inf where there is no key; and the rows' largest.
   __device__ void finish_logits(float (&logits)[kKeyTiles][4], float (&row_max)[2]) const {
-    if (call_.begin_scale && lane_ % 4 == 0) {
-      logits[0][0] *= call_.begin_scale[sample_];
-      logits[0][2] *= call_.begin_scale[sample_];
-    }
+    // A large begin_scale has to meet the scale before it meets the product.
+    float begin_factor = call_.scale_log2;
+    if (call_.begin_scale && lane_ % 4 == 0) begin_factor *= call_.begin_scale[sample_];
 #pragma unroll
     for (int j = 0; j < kKeyTiles; ++j) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int key = 8 * j + 2 * (lane_ % 4) + i % 2;
-        float logit = logits[j][i] * call_.scale_log2 + shifts_[key];
+        const float factor = j == 0 && i % 2 == 0 ? begin_factor : call_.scale_log2;
+        float logit = logits[j][i] * factor + shifts_[key];
         // Not by way of the shift: an infinite query's product with no key is nan.
         if (8 * j + 8 > call_.keys && key >= call_.keys) logit = -kInfinity;
         logits[j][i] = logit;
@@ -341,6 +344,7 @@ class ShortKeys {
     return static_cast<int64_t>(head_) * call_.queries + row;
   }
 
+  static __device__ __forceinline__ int min_of(int a, int b) { return a < b ? a : b; }
   static __device__ __forceinline__ float larger(float a, float b) { return a > b ? a : b; }
   static __device__ __forceinline__ float sum_of(float a, float b) { return a + b; }
 

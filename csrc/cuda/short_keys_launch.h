@@ -1,8 +1,6 @@
 // What a file of one head dimension compiles: `attend<kDim>` and its kernels.
 #pragma once
 
-#include <atomic>
-
 #include "cuda/launch.h"
 #include "cuda/plan.h"
 #include "cuda/short_keys.h"
@@ -20,16 +18,9 @@ template <Dtype kDtype, int kDim, int kKeys, bool kStatistics>
 cudaError_t launch(const ForwardArguments& call, int blocks, cudaStream_t stream) {
   constexpr auto kernel = short_keys_kernel<kDtype, kDim, kKeys, kStatistics>;
   constexpr int bytes = shared_bytes(kDim, kKeys, kStatistics);
-  if constexpr (bytes > 48 * 1024) {  // more has to be asked for, on each device once
-    static std::atomic<uint64_t> asked{0};
-    int device = 0;
-    if (const cudaError_t error = cudaGetDevice(&device)) return error;
-    const uint64_t bit = uint64_t{1} << device % 64;
-    if (!(asked.load() & bit)) {
-      const auto most = cudaFuncAttributeMaxDynamicSharedMemorySize;
-      if (const cudaError_t error = cudaFuncSetAttribute(kernel, most, bytes)) return error;
-      if (device < 64) asked.fetch_or(bit);
-    }
+  if constexpr (bytes > 48 * 1024) {  // more has to be asked for, on the device of the moment
+    const auto most = cudaFuncAttributeMaxDynamicSharedMemorySize;
+    if (const cudaError_t error = cudaFuncSetAttribute(kernel, most, bytes)) return error;
   }
   kernel<<<blocks, 32 * kWarps, bytes, stream>>>(call);
   return cudaGetLastError();

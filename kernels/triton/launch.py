@@ -122,7 +122,9 @@ class Form(NamedTuple):
 
     def _keys(self, tiles: Tiles) -> dict[str, int]:
         if tiles.block_k:
-            return {"ALL_KEYS": next_power_of_two(self.keys), "BLOCK_K": tiles.block_k}
+            # Only a bias is looked through before.
+            all_keys = next_power_of_two(self.keys) if self.has_bias else 1
+            return {"ALL_KEYS": all_keys, "BLOCK_K": tiles.block_k}
         keys_0, keys_1 = parts(self.keys)
         return {"KEYS_0": keys_0, "KEYS_1": keys_1}
 

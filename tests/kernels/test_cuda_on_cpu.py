@@ -1,6 +1,7 @@
 """The CUDA kernels without a GPU: their source, run on the processor, against float64."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,19 @@ from tests.kernels.cross_attention import assert_result_within_budget, extras, i
 
 pytestmark = needs_compiler
 
-# batch, heads, queries, keys, dimension: few and many keys of each size, depths that are padded and
-# not, queries and blocks beyond the end, one warp with nothing to do, sums of several blocks.
+# batch, heads, queries, keys, dimension: few and many keys of each size, every dimension there is,
+# queries and blocks beyond the end, warps with nothing to do, sums of several blocks, and blocks of
+# so many tiles that their memory is used again.
 SHAPES = [
     (2, 3, 70, 77, 40),
     (1, 2, 5, 1, 64),
     (1, 1, 130, 120, 72),
     (1, 2, 64, 77, 160),
-    (1, 1, 2100, 65, 8),
+    (1, 1, 4100, 9, 8),
+    (1, 1, 33, 80, 80),
+    (1, 1, 17, 16, 96),
+    (1, 1, 20, 100, 112),
+    (1, 1, 16, 64, 128),
 ]
 DTYPES = [torch.float16, torch.bfloat16]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -63,13 +69,6 @@ def test_blocks_have_every_query_once(queries):
     assert chunks >= min(16, -(-queries // 64))
 
 
-@pytest.mark.parametrize("dim", [40, 64, 72, 80, 96, 112, 128, 160])
-@pytest.mark.parametrize("keys", [32, 80, 128])
-def test_shared_memory_is_within_what_an_a100_has(dim, keys):
-    # 163 KiB: CUDA's programming guide, table of technical specifications
-    assert cuda_on_cpu.library().shared_memory(dim, keys, True) <= 163 * 1024
-
-
 def test_edges_and_layouts_are_right():
     run()
 
@@ -90,4 +89,6 @@ def run(*arguments):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "emulated"
+    *_, summary, last = done.stdout.splitlines()
+    assert last == "emulated"
+    assert int(re.search(r"(\d+) passed", summary)[1]) > 100

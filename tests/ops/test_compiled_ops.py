@@ -220,7 +220,7 @@ def test_second_derivatives_and_tangents_are_refused(compiled_backend, device):
     leaves = [t.detach().requires_grad_() for t in inputs(torch.float32, device)]
     output = memattn.cross_attention(*leaves, backend=compiled_backend).output
     (first,) = torch.autograd.grad(output.square().sum(), leaves[:1], create_graph=True)
-    with pytest.raises(RuntimeError, match='no second derivative; use backend="reference"'):
+    with pytest.raises(RuntimeError, match='no second derivative here; use backend="reference"'):
         torch.autograd.grad(first.sum(), leaves)
     tensors = [t.detach() for t in leaves]
     with torch.autograd.forward_ad.dual_level():

@@ -56,7 +56,9 @@ def column_statistics_kernel(
     factor, shift = logit_terms(
         bias_ptr, top, begin_scale_ptr, scale, offsets, columns, LOGIT_UNIT, HAS_BIAS, HAS_BEGIN
     )
-    token = tl.load(token_ptr + sample) if HAS_TOKEN else 0
+    token = 0
+    if HAS_TOKEN:  # the nearest, should there be no such token
+        token = tl.minimum(tl.maximum(tl.load(token_ptr + sample), 0), columns - 1)
 
     mass = tl.zeros([BLOCK_Q // 16, 8, BLOCK_K], tl.float32)
     entropy = mass
@@ -86,8 +88,7 @@ def column_statistics_kernel(
         )
         if HAS_TOKEN:
             column = tl.sum(tl.where((offsets == token)[None, :], weights, 0.0), axis=1) * inverse
-            # Of all tiles the one that has the token; the nearest, should there be no such token.
-            if tl.minimum(tl.maximum(token, 0), columns - 1) // BLOCK_K == tile:
+            if token // BLOCK_K == tile:  # of all tiles the one that has the token
                 tl.store(map_ptr + head * queries + rows, column, mask=rows < queries)
 
     place = (head * chunks + chunk) * columns

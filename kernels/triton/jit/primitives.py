@@ -11,7 +11,7 @@ import triton.language as tl
 # that happen not to be aligned: a part of a batch would run another binary than the whole.
 _STRIDES = [f"stride_{tensor}{axis}" for tensor in "gqkvn" for axis in "bhl"]
 UNSPECIALISED = ["heads", "queries", "keys", "columns", "chunks", "tiles", *_STRIDES]
-UNALIGNED = ["bias_ptr", "begin_scale_ptr", "token_ptr"]
+UNALIGNED = ["bias_ptr", "begin_scale_ptr", "token_ptr", "normaliser_ptr"]
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 # ln 2 in two parts: the first has so few bits that its product with a whole number has no rounding.

@@ -70,7 +70,9 @@ def cross_attention_short_kernel(
         top = largest_bias(bias_ptr, keys, KEYS_0 + KEYS_0 if KEYS_1 else KEYS_0)
     if HAS_BEGIN:
         begin_scale_ptr += sample
-    token = tl.load(token_ptr + sample) if HAS_TOKEN else 0
+    token = 0
+    if HAS_TOKEN:  # the nearest, should there be no such token
+        token = tl.minimum(tl.maximum(tl.load(token_ptr + sample), 0), keys - 1)
 
     mass_0 = tl.zeros([BLOCK_Q // 16, 8, KEYS_0], tl.float32)
     entropy_0 = mass_0

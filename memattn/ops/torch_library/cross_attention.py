@@ -90,8 +90,7 @@ def _register_backward(backend: str) -> Callable[..., tuple[Tensor, Tensor, Tens
     torch.library.define(name, _BACKWARD_SCHEMA)
 
     def no_double_backward(ctx: Any, *_: Tensor) -> None:  # noqa: ANN401
-        forward = name.removesuffix("_backward")
-        raise RuntimeError(f"{forward} has no second derivative; {USE_REFERENCE}")
+        raise RuntimeError(f"cross_attention has no second derivative here; {USE_REFERENCE}")
 
     torch.library.register_fake(name, _fake_backward)
     torch.library.register_autograd(name, no_double_backward)

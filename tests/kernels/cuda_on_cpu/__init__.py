@@ -18,7 +18,11 @@ from memattn.types import CrossAttentionResult
 HERE = Path(__file__).parent
 LOG2_E = 1.4426950408889634
 # Those of run.cpp: D, and the number of keys rounded up.
-VARIANTS = [(8, 80), (16, 80), (32, 80), (32, 128), (40, 80), (64, 32), (72, 128), (160, 80)]
+VARIANTS = [
+    *((dim, 80) for dim in (8, 16, 32, 40, 80, 128, 160)),
+    *((dim, 32) for dim in (8, 64, 96)),
+    *((dim, 128) for dim in (32, 72, 112)),
+]
 
 
 class Rows(ctypes.Structure):

@@ -83,12 +83,17 @@ bool attend(const ForwardArguments* call, bool bfloat16, int dim, int keys, bool
     return true;                                                                               \
   }
   VARIANT(8, 80)
+  VARIANT(8, 32)
   VARIANT(16, 80)
   VARIANT(32, 80)
   VARIANT(32, 128)
   VARIANT(40, 80)
   VARIANT(64, 32)
   VARIANT(72, 128)
+  VARIANT(80, 80)
+  VARIANT(96, 32)
+  VARIANT(112, 128)
+  VARIANT(128, 80)
   VARIANT(160, 80)
 #undef VARIANT
   return false;

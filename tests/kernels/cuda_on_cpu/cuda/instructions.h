@@ -1,6 +1,6 @@
 // csrc/cuda/instructions.h for a processor: warps of 32 lanes that meet at every instruction of a
 // warp, each lane a context of its own. What a lane may not rely on does not happen here either: a
-// copy arrives when it is waited for, and memory starts as nan.
+// copy arrives as late as it may or, in the other order of lanes, as soon; memory starts as nan.
 #pragma once
 
 #include <setjmp.h>
@@ -48,6 +48,7 @@ struct Block {
   jmp_buf scheduler;
   int current = 0;
   std::function<void(int)> body;
+  bool backwards = false;
 
   explicit Block(int threads) : lanes(threads) {}
 
@@ -71,9 +72,11 @@ struct Block {
     swapcontext(&outside, &lane.start);
   }
 
-  // `backwards`: the last lane of all goes first, which must not change a thing.
-  void run(std::function<void(int)> thread, bool backwards) {
+  // `from_last`: the last lane of all goes first, and copies arrive at once. It must not change a
+  // thing.
+  void run(std::function<void(int)> thread, bool from_last) {
     body = std::move(thread);
+    backwards = from_last;
     running() = this;
     for (Lane& lane : lanes) {
       getcontext(&lane.start);
@@ -118,17 +121,23 @@ inline void wait_for_block() {
   block().meet();
 }
 
+inline void arrive(const Copy& copy) {
+  if (copy.from)
+    std::memcpy(copy.to, copy.from, 16);
+  else
+    std::memset(copy.to, 0, 16);
+}
+
 inline void copy_16_bytes(void* shared, const void* global, bool exists) {
-  block().lane().copies.push_back({shared, exists ? global : nullptr});
+  const Copy copy{shared, exists ? global : nullptr};
+  if (block().backwards)
+    arrive(copy);
+  else
+    block().lane().copies.push_back(copy);
 }
 
 inline void wait_for_copies() {
-  for (const Copy& copy : block().lane().copies) {
-    if (copy.from)
-      std::memcpy(copy.to, copy.from, 16);
-    else
-      std::memset(copy.to, 0, 16);
-  }
+  for (const Copy& copy : block().lane().copies) arrive(copy);
   block().lane().copies.clear();
 }
 
@@ -216,7 +225,12 @@ uint32_t packed(float low, float high) {
   return pair_of(narrowed<kDtype>(low), narrowed<kDtype>(high));
 }
 
-inline float exp2_of(float x) { return std::exp2(x); }
+// With the error that the processor's own may have (PTX: 2 to the power of -22, relative).
+inline float exp2_of(float x) {
+  const float y = std::exp2(x);
+  if (!std::isnormal(y)) return std::fpclassify(y) == FP_SUBNORMAL ? 0.0f : y;
+  return y * (1 + std::ldexp(std::sin(1e3f * x), -22));
+}
 inline float log2_of(float x) { return std::log2(x); }
 
 inline float across(float value, int mask) {

@@ -1,0 +1,38 @@
+"""What the kernels of csrc/cuda are compiled for, and what a GPU has to have for them."""
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float16, torch.bfloat16)
+DIMS = (40, 64, 72, 80, 96, 112, 128, 160)
+PADDED_KEYS = (32, 80, 128)
+_LEAST_MAJOR = 8
+
+
+def why_not_call(query: Tensor, keys: int, *, statistics: bool) -> str | None:
+    """Say why no kernel takes a query [B, H, Lq, D] and so many keys, or None."""
+    dim = query.shape[3]
+    if query.device.type != "cuda":
+        return f"it takes tensors on cuda, got {query.device}"
+    if query.dtype not in DTYPES:
+        return f"it takes {' and '.join(map(str, DTYPES))}, got {query.dtype}"
+    if dim not in DIMS:
+        return f"it takes head dimensions of {', '.join(map(str, DIMS))}, got {dim}"
+    if keys > PADDED_KEYS[-1]:
+        return f"it takes up to {PADDED_KEYS[-1]} keys, got {keys}"
+    gpu = torch.cuda.get_device_properties(query.device)
+    if gpu.major < _LEAST_MAJOR:
+        found = f"{gpu.major}.{gpu.minor} ({gpu.name})"
+        return f"it takes compute capability {_LEAST_MAJOR}.0 or more, got {found}"
+    needed, has = shared_bytes(dim, keys, statistics), gpu.shared_memory_per_block_optin
+    if needed > has:
+        return f"it takes {needed} bytes of shared memory for this call, got {has} ({gpu.name})"
+    return None
+
+
+def shared_bytes(dim: int, keys: int, statistics: bool) -> int:
+    """Shared memory of a block, as csrc/cuda/plan.h shares it out."""
+    padded = next(size for size in PADDED_KEYS if size >= keys)
+    row = 2 * ((dim + 15) // 16 * 16 + 8)
+    sums = 256 * padded if statistics and padded > 80 else 0
+    return 2 * padded * row + 4 * padded + 4 * 2 * 16 * row + sums
