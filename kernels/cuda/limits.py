@@ -24,7 +24,8 @@ def why_not_call(query: Tensor, keys: int, *, statistics: bool) -> str | None:
     if gpu.major < _LEAST_MAJOR:
         found = f"{gpu.major}.{gpu.minor} ({gpu.name})"
         return f"it takes compute capability {_LEAST_MAJOR}.0 or more, got {found}"
-    needed, has = shared_bytes(dim, keys, statistics), gpu.shared_memory_per_block_optin
+    needed = shared_bytes(dim, keys, statistics)
+    has = gpu.shared_memory_per_block_optin  # type: ignore[attr-defined]  # torch's stubs lack it
     if needed > has:
         return f"it takes {needed} bytes of shared memory for this call, got {has} ({gpu.name})"
     return None
