@@ -1,10 +1,6 @@
 """The CUDA kernels without a GPU: their source, run on the processor, against float64."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +9,7 @@ from memattn.ops.contract import cross_attention_request
 from tests.compilers import needs_compiler
 from tests.kernels import cuda_on_cpu
 from tests.kernels.cross_attention import assert_result_within_budget, extras, inputs
+from tests.kernels.programs import run_program
 
 pytestmark = needs_compiler
 
@@ -79,16 +76,5 @@ def test_laws_hold_and_every_result_is_within_the_error_budget():
 
 
 def run(*arguments):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kernels.emulated", *arguments],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    *_, summary, last = done.stdout.splitlines()
-    assert last == "emulated"
+    *_, summary = run_program("emulated", *arguments)
     assert int(re.search(r"(\d+) passed", summary)[1]) > 100

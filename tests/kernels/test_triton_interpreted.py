@@ -1,11 +1,8 @@
 """The Triton kernels without a GPU: every path in Triton's interpreter, against float64."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.kernels.programs import run_program
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -20,21 +17,5 @@ def test_every_path_obeys_the_definition_wherever_its_inputs_lie():
 
 
 def run(*arguments):
-    # The packages are this process's; the interpreter is numpy, and one thread is all it uses.
-    environment = {
-        **os.environ,
-        "TRITON_INTERPRET": "1",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "PYTHONSAFEPATH": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kernels.interpreted", *arguments],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "interpreted"
+    # The interpreter is numpy, and one thread is all it uses.
+    run_program("interpreted", *arguments, TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
