@@ -24,7 +24,7 @@ DTYPES = [torch.float32, torch.float16]  # the interpreter has no bfloat16 arith
 SIZES = [
     (8, 5, 7, 8),
     (2, 70, 77, 40),
-    (1, 600, 16, 24),
+    (1, 300, 16, 24),
     (1, 65, 80, 160),
     (2, 33, 128, 72),
     (2, 66, 129, 16),
