@@ -7,8 +7,12 @@
 
 namespace memattn::cuda {
 
+// Blocks that are to fit a multiprocessor, 0 to leave it to the compiler: with few keys it would
+// take registers for five and spill.
+constexpr int blocks_to_fit(int padded_keys) { return padded_keys == 32 ? 3 : 0; }
+
 template <Dtype kDtype, int kDim, int kKeys, bool kStatistics>
-__global__ void __launch_bounds__(32 * kWarps)
+__global__ void __launch_bounds__(32 * kWarps, blocks_to_fit(kKeys))
     short_keys_kernel(const __grid_constant__ ForwardArguments call) {
   extern __shared__ __align__(16) char shared[];
   ShortKeys<kDtype, kDim, kKeys, kStatistics>::run(call, shared, blockIdx.x, threadIdx.x);
