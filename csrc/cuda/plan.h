@@ -15,7 +15,7 @@ constexpr int kBlocksPerHead = 16;     // as long as a block has more than one t
 
 // What numbers of keys are rounded up to: 77 keys cost 80.
 constexpr int kPaddedKeys[] = {32, 80, 128};
-constexpr int kMostKeys = 128;
+constexpr int kMostKeys = kPaddedKeys[2];
 constexpr int kMostBlocks = 2147483647;
 constexpr int kMostQueries = 1 << 30;
 

@@ -40,11 +40,13 @@ class ShortKeys {
   static_assert(kKeys % 16 == 0 && kDim % 8 == 0);
 
   __device__ ShortKeys(const ForwardArguments& call, char* shared, int block, int thread)
-      : call_(call), warp_(thread / 32), lane_(thread % 32), chunk_(block % call.chunks) {
-    const int head = block / call.chunks;
-    head_ = head;
-    sample_ = head / call.heads;
-    within_ = head % call.heads;
+      : call_(call),
+        warp_(thread / 32),
+        lane_(thread % 32),
+        chunk_(block % call.chunks),
+        head_(block / call.chunks),
+        sample_(head_ / call.heads),
+        within_(head_ % call.heads) {
     keys_ = reinterpret_cast<uint16_t*>(shared);
     values_ = keys_ + kKeys * kStride;
     shifts_ = reinterpret_cast<float*>(values_ + kKeys * kStride);
@@ -75,6 +77,11 @@ class ShortKeys {
   // Where this warp's queries of a tile begin.
   __device__ int first_row(int tile) const {
     return ((chunk_ * call_.tiles + tile) * kWarps + warp_) * kRows;
+  }
+
+  // Which query one half of this lane's numbers is of.
+  __device__ int query_of(int tile, int half) const {
+    return first_row(tile) + lane_ / 4 + 8 * half;
   }
 
   __device__ uint16_t* stage(int tile) const { return queries_ + tile % kStages * kRows * kStride; }
@@ -147,7 +154,7 @@ class ShortKeys {
       if (call_.key_bias && is_empty) total[half] = 1.0f;
       inverse[half] = 1.0f / total[half];
       log_total[half] = log2_of(total[half]);
-      const int row = first_row(tile) + lane_ / 4 + 8 * half;
+      const int row = query_of(tile, half);
       if (call_.logsumexp && lane_ % 4 == 0 && row < call_.queries) {
         const float value = (row_max[half] + log_total[half]) * kLn2 + top_;
         call_.logsumexp[row_offset(row)] = call_.key_bias && is_empty ? 0.0f : value;
@@ -222,7 +229,7 @@ class ShortKeys {
     for (int j = 0; j < kKeyTiles; ++j)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int row = first_row(tile) + lane_ / 4 + 8 * (i / 2);
+        const int row = query_of(tile, i / 2);
         if (8 * j + 2 * (lane_ % 4) + i % 2 == token && row < call_.queries)
           call_.token_map[row_offset(row)] = weights[j][i] * inverse[i / 2];
       }
@@ -234,7 +241,7 @@ class ShortKeys {
                               const float (&log_total)[2]) {
     float share[2], offset[2];
     for (int half = 0; half < 2; ++half) {
-      const bool exists = first_row(tile) + lane_ / 4 + 8 * half < call_.queries;
+      const bool exists = query_of(tile, half) < call_.queries;
       share[half] = exists ? inverse[half] : 0.0f;
       offset[half] = log_total[half] * share[half];
     }
@@ -356,8 +363,7 @@ class ShortKeys {
   }
 
   const ForwardArguments& call_;
-  const int warp_, lane_, chunk_;
-  int head_, sample_, within_;
+  const int warp_, lane_, chunk_, head_, sample_, within_;
   float top_;
   uint16_t *keys_, *values_, *queries_;
   float* shifts_;

@@ -111,9 +111,11 @@ def _is_chosen(operation: Operation[Request, Result], backend: str, request: Req
 
 def _why_not(operation: Operation[Request, Result], backend: str, request: Request) -> str | None:
     reason = operation.functions(backend).why_not(request)
-    other = operation.also_needs(backend, request)
-    if reason is not None or other is None:
+    if reason is not None:
         return reason
+    other = operation.also_needs(backend, request)
+    if other is None:
+        return None
     reason = _why_not(operation, other, request)
     return None if reason is None else f"its gradients are those of {other}: {reason}"
 
