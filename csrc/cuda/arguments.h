@@ -26,6 +26,7 @@ struct ForwardArguments {
   float* token_map;  // [B, H, Lq]
   float* logsumexp;  // [B, H, Lq]
   int heads, queries, keys;
+  int padded_keys;   // as planned
   int tiles;         // per block
   int chunks;        // blocks per head
   float scale_log2;  // scale times log2 e: logits are to base 2

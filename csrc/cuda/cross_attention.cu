@@ -113,7 +113,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
   STD_TORCH_CHECK(keys <= kMostKeys, kOp, ": got ", keys, " keys, expected at most ", kMostKeys);
   STD_TORCH_CHECK(0 < queries && queries <= kMostQueries, kOp, ": got ", queries,
                   " queries, expected 1 to ", kMostQueries);
-  const Plan cut = plan(static_cast<int>(queries));
+  const Plan cut = plan(static_cast<int>(queries), static_cast<int>(keys));
   STD_TORCH_CHECK(heads * cut.chunks <= kMostBlocks, kOp, ": got more heads than a launch has");
 
   const Tensor output = empty_heads_last(query);
@@ -141,14 +141,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
       .heads = static_cast<int>(query.size(1)),
       .queries = static_cast<int>(queries),
       .keys = static_cast<int>(keys),
+      .padded_keys = padded_keys(static_cast<int>(keys)),
       .tiles = cut.tiles,
       .chunks = cut.chunks,
       .scale_log2 = static_cast<float>(scale * M_LOG2E),
   };
   const cudaStream_t stream = current_stream(query.get_device_index());
   const auto blocks = static_cast<int>(heads * cut.chunks);
-  check_done(
-      attend_of(dim)(call, dtype_of(query), padded_keys(call.keys), statistics, blocks, stream));
+  check_done(attend_of(dim)(call, dtype_of(query), statistics, blocks, stream));
   if (folds) {
     const FoldArguments sums = {
         .mass = call.mass,

@@ -16,15 +16,22 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// 16 bytes from global to shared memory, or zeros; later, once `wait_for_copies` is done.
+// 16 bytes from global to shared memory, or zeros; later, once their group has been waited for.
 __device__ __forceinline__ void copy_16_bytes(void* shared, const void* global, bool exists) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)),
                "l"(global), "r"(exists ? 16 : 0)
                : "memory");
 }
 
+// The copies since the last call are a group, if only an empty one.
+__device__ __forceinline__ void end_group_of_copies() {
+  asm volatile("cp.async.commit_group;\n" ::: "memory");
+}
+
+// All groups are here but for the latest few.
+template <int kLatest>
 __device__ __forceinline__ void wait_for_copies() {
-  asm volatile("cp.async.wait_all;\n" ::: "memory");
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(kLatest) : "memory");
 }
 
 // Four 8 x 8 matrices of 16-bit elements; lane i names row i % 8 of matrix i / 8.

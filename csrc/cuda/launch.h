@@ -7,9 +7,9 @@
 
 namespace memattn::cuda {
 
-// `padded_keys` is one of kPaddedKeys; `blocks` is B * H * chunks.
+// `blocks` is B * H * chunks.
 template <int kDim>
-cudaError_t attend(const ForwardArguments& call, Dtype dtype, int padded_keys, bool statistics,
-                   int blocks, cudaStream_t stream);
+cudaError_t attend(const ForwardArguments& call, Dtype dtype, bool statistics, int blocks,
+                   cudaStream_t stream);
 
 }  // namespace memattn::cuda

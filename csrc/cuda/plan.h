@@ -6,41 +6,55 @@
 
 namespace memattn::cuda {
 
-constexpr int kWarps = 4;  // per block
-constexpr int kRows = 16;  // queries of one warp at a time: rows of one matrix instruction
-constexpr int kTile = kWarps * kRows;  // queries of one block at a time
-constexpr int kStages = 2;             // tiles of queries that a warp holds: one is being loaded
-constexpr int kMostTiles = 4;          // per block
-constexpr int kBlocksPerHead = 16;     // as long as a block has more than one tile
-
-// What numbers of keys are rounded up to: 77 keys cost 80.
-constexpr int kPaddedKeys[] = {32, 80, 128};
-constexpr int kMostKeys = kPaddedKeys[2];
+constexpr int kRows = 16;      // queries of one warp at a time: rows of one matrix instruction
+constexpr int kKeyStep = 16;   // keys that a matrix instruction sums over
+constexpr int kMostTiles = 4;  // of queries, per block
 constexpr int kMostBlocks = 2147483647;
 constexpr int kMostQueries = 1 << 30;
 
-constexpr int padded_keys(int keys) {
-  int at = 0;
-  while (kPaddedKeys[at] < keys) ++at;
-  return kPaddedKeys[at];
-}
+// What numbers of keys are rounded up to where all logits of a query are in registers: 77 keys cost
+// 80. More keys are gone over in steps, twice.
+constexpr int kShortKeys[] = {32, 80, 128};
+constexpr int kMostShortKeys = kShortKeys[2];
+constexpr int kMostKeys = 320;
+
+// Warps per block. Keys that fill the shared memory of a multiprocessor have to serve more of them.
+constexpr int kShortWarps = 4, kLongWarps = 8;
+// Tiles of queries that a warp has room for. With short keys all but one are on their way
+// meanwhile, as many bytes as memory takes to answer; with long ones a warp has its queries in
+// registers.
+constexpr int stages(int dim, bool is_short) { return !is_short ? 1 : dim <= 64 ? 3 : 2; }
 
 constexpr int64_t divided_up(int64_t length, int size) { return (length + size - 1) / size; }
 constexpr int padded(int length, int size) { return divided_up(length, size) * size; }
+
+constexpr bool is_short(int keys) { return keys <= kMostShortKeys; }
+
+constexpr int padded_keys(int keys) {
+  if (!is_short(keys)) return padded(keys, kKeyStep);
+  int at = 0;
+  while (kShortKeys[at] < keys) ++at;
+  return kShortKeys[at];
+}
 
 // Elements from one row in shared memory to the next. Depth is padded to what a matrix instruction
 // takes; 8 more leave the 16 bytes at one place of any 8 rows on different banks.
 constexpr int row_stride(int dim) { return padded(dim, 16) + 8; }
 
-// Whether a lane's sums, four numbers for every 8 keys, are in shared memory: beside the logits of
-// more keys they do not fit the registers.
-constexpr bool sums_in_shared(int padded_keys) { return padded_keys > 80; }
+// Whether a lane has its sums, four numbers for every 8 keys, in registers. Beside the logits of
+// more keys there is no room: then the rows of each tile are added up at once, into shared memory.
+constexpr bool sums_in_registers(int padded_keys) { return padded_keys <= 80; }
+
+constexpr int kSumsPerKey = 2;  // mass and entropy of one warp, where rows are added up
 
 // Bytes of shared memory: keys, values, the keys' shifts, each warp's queries, and the sums.
-constexpr int shared_bytes(int dim, int padded_keys, bool statistics) {
-  const int row = 2 * row_stride(dim);
-  const int sums = statistics && sums_in_shared(padded_keys) ? kWarps * 32 * 2 * padded_keys : 0;
-  return 2 * padded_keys * row + 4 * padded_keys + kWarps * kStages * kRows * row + sums;
+constexpr int shared_bytes(int dim, int keys, bool statistics) {
+  const int padded = padded_keys(keys), row = 2 * row_stride(dim);
+  const int warps = is_short(keys) ? kShortWarps : kLongWarps;
+  const bool has_sums = statistics && !sums_in_registers(padded);
+  const int queries = stages(dim, is_short(keys)) * kRows * row;
+  const int of_warp = queries + (has_sums ? 4 * kSumsPerKey * padded : 0);
+  return 2 * padded * row + 4 * padded + warps * of_warp;
 }
 
 struct Plan {
@@ -48,9 +62,11 @@ struct Plan {
   int chunks;  // blocks per head
 };
 
-constexpr Plan plan(int queries) {
-  const int all = divided_up(queries, kTile);
-  int tiles = all / kBlocksPerHead;
+constexpr Plan plan(int queries, int keys) {
+  const int tile = kRows * (is_short(keys) ? kShortWarps : kLongWarps);
+  const int wanted = is_short(keys) ? 16 : 8;  // blocks per head, while they have some tiles each
+  const int all = divided_up(queries, tile);
+  int tiles = all / wanted;
   tiles = tiles < 1 ? 1 : tiles > kMostTiles ? kMostTiles : tiles;
   return {tiles, static_cast<int>(divided_up(all, tiles))};
 }

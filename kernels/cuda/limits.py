@@ -5,7 +5,8 @@ from torch import Tensor
 
 DTYPES = (torch.float16, torch.bfloat16)
 DIMS = (40, 64, 72, 80, 96, 112, 128, 160)
-PADDED_KEYS = (32, 80, 128)
+MOST_KEYS = 320
+_SHORT_KEYS = (32, 80, 128)
 _LEAST_MAJOR = 8
 
 
@@ -18,8 +19,8 @@ def why_not_call(query: Tensor, keys: int, *, statistics: bool) -> str | None:
         return f"it takes {' and '.join(map(str, DTYPES))}, got {query.dtype}"
     if dim not in DIMS:
         return f"it takes head dimensions of {', '.join(map(str, DIMS))}, got {dim}"
-    if keys > PADDED_KEYS[-1]:
-        return f"it takes up to {PADDED_KEYS[-1]} keys, got {keys}"
+    if keys > MOST_KEYS:
+        return f"it takes up to {MOST_KEYS} keys, got {keys}"
     gpu = torch.cuda.get_device_properties(query.device)
     if gpu.major < _LEAST_MAJOR:
         found = f"{gpu.major}.{gpu.minor} ({gpu.name})"
@@ -33,7 +34,12 @@ def why_not_call(query: Tensor, keys: int, *, statistics: bool) -> str | None:
 
 def shared_bytes(dim: int, keys: int, statistics: bool) -> int:
     """Shared memory of a block, as csrc/cuda/plan.h shares it out."""
-    padded = next(size for size in PADDED_KEYS if size >= keys)
     row = 2 * ((dim + 15) // 16 * 16 + 8)
-    sums = 256 * padded if statistics and padded > 80 else 0
-    return 2 * padded * row + 4 * padded + 4 * 2 * 16 * row + sums
+    if keys <= _SHORT_KEYS[-1]:
+        padded = next(size for size in _SHORT_KEYS if size >= keys)
+        warps, queries, has_sums = 4, 48 if dim <= 64 else 32, padded > 80
+    else:
+        padded = (keys + 15) // 16 * 16
+        warps, queries, has_sums = 8, 16, True
+    sums = 8 * padded if statistics and has_sums else 0
+    return 2 * padded * row + 4 * padded + warps * (queries * row + sums)

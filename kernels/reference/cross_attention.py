@@ -58,15 +58,14 @@ def _one_sample(request: CrossAttentionRequest, index: int) -> CrossAttentionRes
     """Sample `index` of the request; the tensors of its result have no batch axis."""
     dtype = accumulation_dtype(request.query)
     key, value = request.key[index].to(dtype), request.value[index].to(dtype)  # [H, Lk, D]
-    if request.begin_scale is not None:
-        factor = torch.ones(key.shape[1], 1, dtype=dtype, device=key.device)
-        factor = torch.cat([request.begin_scale[index].to(dtype).reshape(1, 1), factor[1:]])
-        key = key * factor  # a logit scaled is its key scaled
+    begin_scale = None if request.begin_scale is None else request.begin_scale[index].to(dtype)
     bias = None if request.key_bias is None else request.key_bias[index].to(dtype)  # [Lk]
     token = None if request.token is None else request.token[index : index + 1]
     output, mass, entropy, token_map, logsumexp = [], [], [], [], []
     for block in request.query[index].split(QUERY_BLOCK, dim=1):  # [H, block, D]
-        probs, surprise, normaliser = softmax(block.to(dtype) * request.scale, key, bias)
+        probs, surprise, normaliser = softmax(
+            block.to(dtype) * request.scale, key, bias, begin_scale
+        )
         output.append((probs @ value).transpose(0, 1).to(block.dtype))
         if request.statistics:
             mass.append(probs.sum(dim=1))

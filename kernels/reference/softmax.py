@@ -9,9 +9,16 @@ from torch import Tensor
 QUERY_BLOCK = 1024
 
 
-def softmax(query: Tensor, key: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities p [H, Lq, Lk], -ln p (0 where a key is removed) and logsumexp [H, Lq]."""
+def softmax(
+    query: Tensor, key: Tensor, bias: Tensor | None, begin_scale: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities p [H, Lq, Lk], -ln p (0 where a key is removed) and logsumexp [H, Lq].
+
+    The scalar `begin_scale` multiplies the first key's logits.
+    """
     scores = query @ key.transpose(1, 2)
+    if begin_scale is not None:
+        scores = torch.cat([scores[:, :, :1] * begin_scale, scores[:, :, 1:]], dim=2)
     if bias is not None:
         scores = scores + bias
     # The result does not depend on the shift, so its gradient is not part of the result's.

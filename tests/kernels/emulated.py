@@ -22,7 +22,7 @@ def why_not(request):
         return f"it takes 16 bits on the cpu, got {query.dtype} on {query.device}"
     if any(tensor.requires_grad for tensor in request if isinstance(tensor, torch.Tensor)):
         return "it has no gradients here"
-    if cuda_on_cpu.variant(query.shape[3], keys) is None:
+    if cuda_on_cpu.padded(query.shape[3], keys) is None:
         return f"{keys} keys of dimension {query.shape[3]} are not compiled here"
     return None
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from memattn.kernels.cuda.limits import DIMS, PADDED_KEYS, shared_bytes, why_not_call
+from memattn.kernels.cuda.limits import DIMS, MOST_KEYS, shared_bytes, why_not_call
 from tests.compilers import needs_compiler
 from tests.kernels import cuda_on_cpu
 
@@ -50,29 +50,41 @@ def test_refusals_say_what_was_got_and_what_is_taken(refusal):
     for sentence, arguments in {
         "it takes torch.float16 and torch.bfloat16, got torch.float32": {"dtype": torch.float32},
         f"it takes head dimensions of {dims}, got 48": {"dim": 48},
-        "it takes up to 128 keys, got 129": {"keys": 129},
+        "it takes up to 320 keys, got 321": {"keys": 321},
     }.items():
         assert refusal((9, 0), **arguments) == sentence
     assert refusal((7, 5)) == "it takes compute capability 8.0 or more, got 7.5 (some GPU)"
 
 
-def test_many_keys_of_deep_heads_do_not_fit_small_gpus(refusal):
-    assert refusal((9, 0), dim=128, keys=120) is None
-    assert refusal((8, 9), dim=128, keys=120) == (
-        "it takes 137728 bytes of shared memory for this call, got 101376 (some GPU)"
+@pytest.mark.parametrize(
+    ("model", "dim", "keys", "capabilities"),
+    [
+        ("SD 1 with three prompts", 40, 231, [(8, 0), (8, 9), (9, 0), (12, 0)]),
+        ("SDXL with three prompts", 64, 231, [(8, 0), (9, 0)]),
+        ("PixArt-Alpha", 72, 120, [(8, 0), (8, 9), (9, 0), (12, 0)]),
+        ("PixArt-Sigma", 72, 300, [(8, 0), (9, 0)]),
+        ("Sana", 112, 300, [(9, 0)]),
+    ],
+)
+def test_keys_of_models_fit_the_gpus_that_they_can(refusal, model, dim, keys, capabilities):
+    assert [each for each in SHARED if refusal(each, dim, keys) is None] == capabilities
+
+
+def test_what_does_not_fit_is_refused(refusal):
+    assert refusal((8, 9), dim=160, keys=120) == (
+        "it takes 133632 bytes of shared memory for this call, got 101376 (some GPU)"
     )
-    assert refusal((8, 9), dim=72, keys=120) is None
 
 
 @needs_compiler
 @pytest.mark.parametrize("statistics", [False, True])
 def test_shared_memory_is_what_the_kernels_share_out(statistics):
     for dim in DIMS:
-        for keys in PADDED_KEYS:
+        for keys in range(1, MOST_KEYS + 1):
             planned = cuda_on_cpu.library().shared_memory(dim, keys, statistics)
             assert shared_bytes(dim, keys, statistics) == planned
 
 
 def test_every_dimension_has_its_kernels():
-    files = (ROOT / "csrc" / "cuda").glob("short_keys_*.cu")
+    files = (ROOT / "csrc" / "cuda").glob("attend_*.cu")
     assert {int(file.stem.split("_")[-1]) for file in files} == set(DIMS)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from memattn.ops.contract import cross_attention_request
+from memattn.types import CrossAttentionResult
 from tests.compilers import needs_compiler
 from tests.kernels import cuda_on_cpu
 from tests.kernels.cross_attention import assert_result_within_budget, extras, inputs
@@ -26,6 +27,10 @@ SHAPES = [
     (1, 1, 17, 16, 96),
     (1, 1, 20, 100, 112),
     (1, 1, 16, 64, 128),
+    (2, 2, 70, 129, 40),
+    (1, 1, 20, 300, 72),
+    (1, 1, 140, 320, 112),
+    (1, 1, 2100, 154, 8),
 ]
 DTYPES = [torch.float16, torch.bfloat16]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -58,12 +63,30 @@ def test_threads_may_run_in_any_order(shape):
     assert all(torch.equal(*pair) for pair in zip(forwards[:4], backwards[:4], strict=True))
 
 
-@pytest.mark.parametrize("queries", [1, 63, 64, 65, 1024, 2047, 2048, 4096, 65536])
-def test_blocks_have_every_query_once(queries):
-    tiles, chunks = cuda_on_cpu.plan(queries)
+@pytest.mark.parametrize("keys", [128, 129])
+@pytest.mark.parametrize("queries", [1, 63, 64, 65, 128, 129, 1024, 2047, 2048, 4096, 65536])
+def test_blocks_have_every_query_once(queries, keys):
+    tile, wanted = (64, 16) if keys == 128 else (128, 8)
+    tiles, chunks = cuda_on_cpu.plan(queries, keys)
     assert 1 <= tiles <= 4
-    assert (chunks - 1) * tiles * 64 < queries <= chunks * tiles * 64
-    assert chunks >= min(16, -(-queries // 64))
+    assert (chunks - 1) * tiles * tile < queries <= chunks * tiles * tile
+    assert chunks >= min(wanted, -(-queries // tile))
+
+
+@every_dtype
+def test_many_keys_of_which_few_count(dtype):
+    shape = (3, 1, 33, 300, 40)
+    key_bias = torch.full((3, 300), -torch.inf)
+    key_bias[0, 299] = key_bias[1, 17] = 1.0  # and no key at all in the last sample
+    arguments = {**extras(shape), "key_bias": key_bias}
+    tensors = inputs(shape, dtype)
+    request = request_of(tensors, **arguments)._replace(logsumexp=True)
+    result = cuda_on_cpu.cross_attention(request)
+    for got, expected in zip(result, (0.0, 0.0, 0.0, 0.0, 0.0), strict=True):
+        assert (got[2] == expected).all()
+    sure = [tensor[:2] for tensor in tensors]
+    arguments = {name: value[:2] for name, value in arguments.items()}
+    assert_result_within_budget(CrossAttentionResult(*(f[:2] for f in result)), sure, arguments)
 
 
 def test_edges_and_layouts_are_right():

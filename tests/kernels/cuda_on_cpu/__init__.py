@@ -16,13 +16,17 @@ import torch
 from memattn.types import CrossAttentionResult
 
 HERE = Path(__file__).parent
+MOST_SHORT_KEYS = 128
 LOG2_E = 1.4426950408889634
-# Those of run.cpp: D, and the number of keys rounded up.
-VARIANTS = [
-    *((dim, 80) for dim in (8, 16, 32, 40, 80, 128, 160)),
-    *((dim, 32) for dim in (8, 64, 96)),
-    *((dim, 128) for dim in (32, 72, 112)),
-]
+# Those of run.cpp: D, and the numbers of keys that there is a kernel for, rounded up.
+SHORT = {
+    **dict.fromkeys((16, 40, 80, 128, 160), (80,)),
+    **dict.fromkeys((64, 96), (32,)),
+    **dict.fromkeys((72, 112), (128,)),
+    8: (32, 80),
+    32: (80, 128),
+}
+LONG = (8, 16, 32, 40, 72, 112)
 
 
 class Rows(ctypes.Structure):
@@ -43,7 +47,8 @@ class Forward(ctypes.Structure):
         *((name, Rows) for name in ("query", "key", "value")),
         *((name, ctypes.c_void_p) for name in ("key_bias", "begin_scale", "token", "output")),
         *((name, ctypes.c_void_p) for name in ("mass", "entropy", "token_map", "logsumexp")),
-        *((name, ctypes.c_int) for name in ("heads", "queries", "keys", "tiles", "chunks")),
+        *((name, ctypes.c_int) for name in ("heads", "queries", "keys")),
+        *((name, ctypes.c_int) for name in ("padded_keys", "tiles", "chunks")),
         ("scale_log2", ctypes.c_float),
     )
 
@@ -71,10 +76,10 @@ def library():
         return ctypes.CDLL(str(file))
 
 
-def plan(queries):
+def plan(queries, keys):
     """Tiles per block and blocks per head."""
     tiles, chunks = ctypes.c_int(), ctypes.c_int()
-    library().cut_up(queries, ctypes.byref(tiles), ctypes.byref(chunks))
+    library().cut_up(queries, keys, ctypes.byref(tiles), ctypes.byref(chunks))
     return tiles.value, chunks.value
 
 
@@ -82,9 +87,11 @@ def address(tensor):
     return None if tensor is None else tensor.data_ptr()
 
 
-def variant(dim, keys):
-    """The number of keys, rounded up, that a call is computed with; None if it is not compiled."""
-    return min((each for depth, each in VARIANTS if depth == dim and each >= keys), default=None)
+def padded(dim, keys):
+    """What a number of keys is rounded up to; None if no kernel for it is compiled here."""
+    if keys > MOST_SHORT_KEYS:
+        return library().padded(keys) if dim in LONG else None
+    return min((each for each in SHORT.get(dim, ()) if each >= keys), default=None)
 
 
 def readable(tensor):
@@ -110,7 +117,7 @@ def cross_attention(request, *, backwards=False):
     )
     batch, heads, queries, dim = query.shape
     keys = key.shape[2]
-    tiles, chunks = plan(queries)
+    tiles, chunks = plan(queries, keys)
     output = query.new_full((batch, queries, heads, dim), torch.nan)
     parts = torch.full((2, batch, heads, chunks, keys), torch.nan)
     sums = torch.full((2, batch, heads, keys), torch.nan)
@@ -121,14 +128,13 @@ def cross_attention(request, *, backwards=False):
         *(address(part) if request.statistics else None for part in parts),
         address(token_map) if token is not None else None,
         address(logsumexp) if request.logsumexp else None,
-        *(heads, queries, keys, tiles, chunks),
+        *(heads, queries, keys, padded(dim, keys), tiles, chunks),
         request.scale * LOG2_E,
     )
     assert library().attend(
         ctypes.byref(call),
         query.dtype == torch.bfloat16,
         dim,
-        variant(dim, keys),
         request.statistics,
         batch * heads * chunks,
         backwards,

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cuda/fold.h"
+#include "cuda/long_keys.h"
 #include "cuda/plan.h"
 #include "cuda/short_keys.h"
 
@@ -17,8 +18,8 @@ class Shared {
   explicit Shared(int bytes) : bytes_(bytes) {
     const size_t page = sysconf(_SC_PAGESIZE);
     mapped_ = (bytes + page - 1) / page * page;
-    all_ = static_cast<char*>(mmap(nullptr, mapped_ + page, PROT_NONE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    all_ = static_cast<char*>(
+        mmap(nullptr, mapped_ + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     mprotect(all_, mapped_, PROT_READ | PROT_WRITE);
   }
   ~Shared() { munmap(all_, mapped_ + sysconf(_SC_PAGESIZE)); }
@@ -33,19 +34,20 @@ class Shared {
   char* all_;
 };
 
-template <Dtype kDtype, int kDim, int kKeys, bool kStatistics>
-void run(const ForwardArguments& call, int blocks, bool backwards) {
-  Shared shared(shared_bytes(kDim, kKeys, kStatistics));
+template <class Kernel, int kWarps>
+void run(const ForwardArguments& call, int shared_bytes, int blocks, bool backwards) {
+  Shared shared(shared_bytes);
   Block threads(32 * kWarps);
   for (int block = 0; block < blocks; ++block) {
     char* const memory = shared.data();
-    threads.run(
-        [&](int thread) {
-          ShortKeys<kDtype, kDim, kKeys, kStatistics>::run(call, memory, block, thread);
-        },
-        backwards);
+    threads.run([&](int thread) { Kernel::run(call, memory, block, thread); }, backwards);
   }
 }
+
+template <Dtype kDtype, int kDim, int kKeys, bool kStatistics>
+constexpr auto short_keys = run<ShortKeys<kDtype, kDim, kKeys, kStatistics>, kShortWarps>;
+template <Dtype kDtype, int kDim, bool kStatistics>
+constexpr auto long_keys = run<LongKeys<kDtype, kDim, kStatistics>, kLongWarps>;
 
 }  // namespace
 }  // namespace memattn::cuda
@@ -58,8 +60,10 @@ int shared_memory(int dim, int keys, bool statistics) {
   return shared_bytes(dim, keys, statistics);
 }
 
-void cut_up(int queries, int* tiles, int* chunks) {
-  const Plan cut = plan(queries);
+int padded(int keys) { return padded_keys(keys); }
+
+void cut_up(int queries, int keys, int* tiles, int* chunks) {
+  const Plan cut = plan(queries, keys);
   *tiles = cut.tiles;
   *chunks = cut.chunks;
 }
@@ -68,34 +72,49 @@ void fold(const FoldArguments* call) {
   for (int64_t index = 0; index < call->heads * call->keys + 100; ++index) fold_key(*call, index);
 }
 
-// Whether there is such a variant here.
-bool attend(const ForwardArguments* call, bool bfloat16, int dim, int keys, bool statistics,
-            int blocks, bool backwards) {
-#define VARIANT(DIM, KEYS)                                                                     \
-  if (dim == DIM && keys == KEYS) {                                                            \
-    using enum Dtype;                                                                          \
-    const auto chosen = bfloat16                                                               \
-                            ? (statistics ? run<kBFloat16, DIM, KEYS, true>                    \
-                                          : run<kBFloat16, DIM, KEYS, false>)                  \
-                            : (statistics ? run<kFloat16, DIM, KEYS, true>                     \
-                                          : run<kFloat16, DIM, KEYS, false>);                  \
-    chosen(*call, blocks, backwards);                                                          \
-    return true;                                                                               \
+// Whether there is such a variant here. KEYS is 0 for what takes any number of many keys.
+bool attend(const ForwardArguments* call, bool bfloat16, int dim, bool statistics, int blocks,
+            bool backwards) {
+  using enum Dtype;
+  const int keys = is_short(call->keys) ? call->padded_keys : 0;
+  const int bytes = shared_bytes(dim, call->padded_keys, statistics);
+#define CHOSEN(KERNEL, ...)                                        \
+  (bfloat16 ? (statistics ? KERNEL<kBFloat16, __VA_ARGS__, true>   \
+                          : KERNEL<kBFloat16, __VA_ARGS__, false>) \
+            : (statistics ? KERNEL<kFloat16, __VA_ARGS__, true>    \
+                          : KERNEL<kFloat16, __VA_ARGS__, false>))
+#define SHORT(DIM, KEYS)                                            \
+  if (dim == DIM && keys == KEYS) {                                 \
+    CHOSEN(short_keys, DIM, KEYS)(*call, bytes, blocks, backwards); \
+    return true;                                                    \
   }
-  VARIANT(8, 80)
-  VARIANT(8, 32)
-  VARIANT(16, 80)
-  VARIANT(32, 80)
-  VARIANT(32, 128)
-  VARIANT(40, 80)
-  VARIANT(64, 32)
-  VARIANT(72, 128)
-  VARIANT(80, 80)
-  VARIANT(96, 32)
-  VARIANT(112, 128)
-  VARIANT(128, 80)
-  VARIANT(160, 80)
-#undef VARIANT
+#define LONG(DIM)                                            \
+  if (dim == DIM && keys == 0) {                             \
+    CHOSEN(long_keys, DIM)(*call, bytes, blocks, backwards); \
+    return true;                                             \
+  }
+  SHORT(8, 80)
+  SHORT(8, 32)
+  SHORT(16, 80)
+  SHORT(32, 80)
+  SHORT(32, 128)
+  SHORT(40, 80)
+  SHORT(64, 32)
+  SHORT(72, 128)
+  SHORT(80, 80)
+  SHORT(96, 32)
+  SHORT(112, 128)
+  SHORT(128, 80)
+  SHORT(160, 80)
+  LONG(8)
+  LONG(16)
+  LONG(32)
+  LONG(40)
+  LONG(72)
+  LONG(112)
+#undef LONG
+#undef SHORT
+#undef CHOSEN
   return false;
 }
 }

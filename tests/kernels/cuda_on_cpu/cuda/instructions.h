@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <vector>
 
@@ -35,7 +36,7 @@ struct Lane {
   ucontext_t start;
   jmp_buf place;
   std::vector<char> stack = std::vector<char>(1 << 17);
-  std::vector<Copy> copies;
+  std::deque<std::vector<Copy>> groups;  // of copies; the last one is open
   bool started = false, done = false, at_barrier = false;
   uint32_t given[6];
   const void* row;
@@ -83,6 +84,7 @@ struct Block {
       lane.start.uc_stack.ss_sp = lane.stack.data();
       lane.start.uc_stack.ss_size = lane.stack.size();
       lane.start.uc_link = nullptr;
+      lane.groups.assign(1, {});
       lane.started = lane.done = lane.at_barrier = false;
       makecontext(&lane.start, &Block::enter, 0);
     }
@@ -133,12 +135,16 @@ inline void copy_16_bytes(void* shared, const void* global, bool exists) {
   if (block().backwards)
     arrive(copy);
   else
-    block().lane().copies.push_back(copy);
+    block().lane().groups.back().push_back(copy);
 }
 
-inline void wait_for_copies() {
-  for (const Copy& copy : block().lane().copies) arrive(copy);
-  block().lane().copies.clear();
+inline void end_group_of_copies() { block().lane().groups.emplace_back(); }
+
+template <int kLatest>
+void wait_for_copies() {
+  auto& groups = block().lane().groups;
+  for (; groups.size() > kLatest + 1; groups.pop_front())
+    for (const Copy& copy : groups.front()) arrive(copy);
 }
 
 inline const uint16_t* row_of(int lane) {

@@ -1,0 +1,4 @@
+#include "cuda/attend.h"
+
+template cudaError_t memattn::cuda::attend<96>(const ForwardArguments&, Dtype, bool, int,
+                                               cudaStream_t);

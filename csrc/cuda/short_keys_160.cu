@@ -1,4 +1,0 @@
-#include "cuda/short_keys_launch.h"
-
-template cudaError_t memattn::cuda::attend<160>(const ForwardArguments&, Dtype, int, bool, int,
-                                                cudaStream_t);
