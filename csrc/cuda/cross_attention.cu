@@ -1,16 +1,11 @@
-// The op memattn::cross_attention_cuda: arguments in, tensors out. Its schema, fake and autograd
-// are registered in Python (memattn/ops/torch_library/cross_attention.py).
+#include "cuda/cross_attention.h"
 
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
 
 #include <cmath>
-#include <optional>
-#include <tuple>
 
-#include "checks.h"
 #include "cuda/fold.h"
 #include "cuda/launch.h"
 #include "cuda/plan.h"
@@ -92,6 +87,8 @@ Tensor partial_sums(const Tensor& like, bool wanted, int64_t chunks, int64_t key
                                   ScalarType::Float);
 }
 
+}  // namespace
+
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
     const Tensor& any_query, const Tensor& any_key, const Tensor& any_value,
     const std::optional<Tensor>& any_key_bias, const std::optional<Tensor>& any_begin_scale,
@@ -166,9 +163,4 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
   return {output, mass, entropy, token_map, lse};
 }
 
-}  // namespace
 }  // namespace memattn::cuda
-
-STABLE_TORCH_LIBRARY_IMPL(memattn, CUDA, library) {
-  library.impl("cross_attention_cuda", TORCH_BOX(&memattn::cuda::cross_attention));
-}
