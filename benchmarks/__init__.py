@@ -9,7 +9,8 @@ From the command to a timed call:
 5. `turns` then times all that in turns, and plays the rounds back to pytest-benchmark.
 6. `results` keeps of pytest-benchmark's JSON what is compared; `ratios`, `targets` and `tables`
    compare.
-7. `bench_recording` does the same with whole denoisers: `denoisers`, `arms`, `paired`.
+7. `bench_recording` does the same with whole denoisers: `denoisers`, `arms`, `paired`; on a GPU
+   also with a `captured` call, and with what was asked of the host (`host_calls`).
 
 Beside it, `compiled` says what Triton makes of its kernels, and `tuning` which tiles are fastest.
 

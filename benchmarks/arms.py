@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import memattn
 from memattn.benchmarks.denoisers import TEXT_TOKENS, Denoiser
+from memattn.benchmarks.turns import wall_seconds
 from memattn.processors import AttnProcessor
 from memattn.recording import record
 from memattn.recording.locate import cross_attention_layers
@@ -23,10 +25,13 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.15}
 
 
 class Seconds(NamedTuple):
-    """What one run took: all of it, and inside its cross-attention layers."""
+    """What one run took: all of it, and inside its cross-attention layers.
+
+    The layers of a compiled denoiser are part of something larger, and have no time of their own.
+    """
 
     whole: float
-    layers: float
+    layers: float | None
 
 
 class Arm(NamedTuple):
@@ -46,12 +51,15 @@ def arms(denoiser: Denoiser) -> dict[str, Arm]:
 
     `recorded` is the whole gesture, from putting the recording processors in place to the `Record`.
     """
-    return {
+    found = {
         "stock": Arm(denoiser.run, contextlib.nullcontext),
         "recorded": Arm(lambda: recorded(denoiser)[0], contextlib.nullcontext),
         "AttnProcessor": Arm(denoiser.run, lambda: _attn_processor(denoiser)),
-        "constants": Arm(denoiser.run, lambda: _constant_text_projections(denoiser)),
     }
+    if not denoiser.is_compiled:  # or every layer, with constants of its own, would be once more
+        constants = partial(_constant_text_projections, denoiser)
+        found["constants"] = Arm(denoiser.run, constants)
+    return found
 
 
 def recorded(denoiser: Denoiser) -> tuple[Tensor, Record]:
@@ -67,7 +75,7 @@ def backends(denoiser: Denoiser) -> str:
     for layer in cross_attention_layers(denoiser.unet):
         heads = layer.attention.heads
         keys = torch.empty(2, heads, TEXT_TOKENS, layer.attention.to_q.out_features // heads)
-        keys = keys.to(denoiser.dtype)
+        keys = keys.to(denoiser.device, denoiser.dtype)
         able = [name for name, reason in memattn.explain(keys, keys, keys) if reason is None]
         taken.add(able[0])
     return ", ".join(sorted(taken))
@@ -90,42 +98,64 @@ def verify(denoiser: Denoiser) -> None:
     expected: Tensor | None = None
     for name, arm in arms(denoiser).items():
         with arm.around():
-            latents = arm.run().float()
+            latents = arm.run()
         expected = latents if expected is None else expected
-        difference = ((latents - expected).norm() / expected.norm()).item()
-        allowed = _TOLERANCE[denoiser.dtype]
-        if not difference <= allowed:  # nan is not
-            raise AssertionError(
-                f"{denoiser.label}, {name}: got latents that differ from the stock run's by "
-                f"{difference:.1e} of their size, expected at most {allowed:.0e}"
-            )
+        check_alike(denoiser, name, latents, expected)
+
+
+def check_alike(denoiser: Denoiser, name: str, latents: Tensor, expected: Tensor) -> None:
+    """Refuse an arm whose latents are not those of the stock run.
+
+    Raises:
+        AssertionError: If they are not.
+    """
+    latents, expected = latents.float(), expected.float()
+    difference = ((latents - expected).norm() / expected.norm()).item()
+    allowed = _TOLERANCE[denoiser.dtype]
+    if not difference <= allowed:  # nan is not
+        raise AssertionError(
+            f"{denoiser.label}, {name}: got latents that differ from the stock run's by "
+            f"{difference:.1e} of their size, expected at most {allowed:.0e}"
+        )
 
 
 def timed(denoiser: Denoiser, arm: Arm) -> Seconds:
-    """One run of one arm."""
-    with arm.around(), _layer_clock(denoiser) as in_layers:
-        start = time.perf_counter()
-        arm.run()
-        return Seconds(time.perf_counter() - start, sum(in_layers))
+    """One run of one arm, until the device has done it."""
+    clock = _no_clock if denoiser.is_compiled else _layer_clock
+    with arm.around(), clock(denoiser) as in_layers:
+        whole = wall_seconds(arm.run, denoiser.device)
+        return Seconds(whole, in_layers())
 
 
 @contextlib.contextmanager
-def _layer_clock(denoiser: Denoiser) -> Iterator[list[float]]:
-    """Collects the seconds of every call of a cross-attention layer, projections included."""
-    seconds: list[float] = []
-    starts: list[float] = []
+def _no_clock(denoiser: Denoiser) -> Iterator[Callable[[], None]]:
+    yield lambda: None
 
-    def before(*_: Any) -> None:  # noqa: ANN401 (a hook's arguments)
-        starts.append(time.perf_counter())
 
-    def after(*_: Any) -> None:  # noqa: ANN401 (a hook's arguments)
-        seconds.append(time.perf_counter() - starts.pop())
-
+@contextlib.contextmanager
+def _layer_clock(denoiser: Denoiser) -> Iterator[Callable[[], float]]:
+    """The seconds of all calls of cross-attention layers, projections included."""
+    now, between = _STOPWATCHES[denoiser.device]
+    marks = []
     with contextlib.ExitStack() as hooks:
         for layer in cross_attention_layers(denoiser.unet):
-            hooks.callback(layer.attention.register_forward_pre_hook(before).remove)
-            hooks.callback(layer.attention.register_forward_hook(after).remove)
-        yield seconds
+            for register in ("register_forward_pre_hook", "register_forward_hook"):
+                hook = getattr(layer.attention, register)(lambda *_: marks.append(now()))
+                hooks.callback(hook.remove)
+        yield lambda: sum(map(between, marks[::2], marks[1::2]))
+
+
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+# By the type of a device: how a moment is marked, and the seconds from one to another.
+_STOPWATCHES: dict[str, tuple[Callable[[], Any], Callable[[Any, Any], float]]] = {
+    "cpu": (time.perf_counter, lambda start, end: end - start),
+    "cuda": (_event, lambda start, end: 1e-3 * start.elapsed_time(end)),
+}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Whole denoisers, recorded and otherwise changed, by stock ones: paired ratios on the CPU."""
+"""Whole denoisers, recorded and otherwise changed, by stock ones: paired ratios."""
 
 import gc
 import statistics
@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from memattn.benchmarks import arms, denoisers
+from memattn.benchmarks.captured import captured_call
 from memattn.benchmarks.cases import DTYPES
 from memattn.benchmarks.denoisers import Denoiser
+from memattn.benchmarks.host_calls import host_calls
 from memattn.benchmarks.paired import in_rounds, paired_ratio
 from memattn.benchmarks.peak_memory import peak_bytes
 from memattn.benchmarks.turns import Playback
@@ -20,10 +22,11 @@ _PLAYBACK = Playback()
 
 
 class _Subject(NamedTuple):
-    """A denoiser to be built when its turn comes, and how many rounds it gets."""
+    """A denoiser to be built when its turn comes, how many rounds it gets, what is compared."""
 
     build: Callable[[], Denoiser]
     rounds: int
+    comparisons: "dict[str, _Comparison]"
 
 
 class _Measured(NamedTuple):
@@ -32,25 +35,20 @@ class _Measured(NamedTuple):
     Attributes:
         facts: What is the same for every comparison.
         rounds: By arm, the seconds of each round.
-        memory: Bytes, of the recorded run by the stock one.
+        recorded: Of the recorded run by the stock one: bytes, and on a GPU the host's calls.
     """
 
     facts: dict[str, object]
     rounds: dict[str, list[arms.Seconds]]
-    memory: dict[str, object]
+    recorded: dict[str, object]
 
 
-# SDXL at 512 px has every layer of SDXL, at a quarter of the queries; at its own 1024 px one call
-# takes about a minute on two cores.
-_SUBJECTS = {
-    "testbed": _Subject(denoisers.packaged_testbed, 16),
-    "sd14-fp32": _Subject(partial(denoisers.sd_1_4, torch.float32), 10),
-    "sdxl-512px-bf16": _Subject(partial(denoisers.sdxl, torch.bfloat16, pixels=512), 6),
-}
-_SLOW_SUBJECTS = {
-    "sd14-bf16": _Subject(partial(denoisers.sd_1_4, torch.bfloat16), 10),
-    "sdxl-bf16": _Subject(partial(denoisers.sdxl, torch.bfloat16), 6),
-}
+class _Comparison(NamedTuple):
+    """What of two arms' runs of the same round is compared."""
+
+    arm: str
+    baseline: str
+    compared: Callable[[arms.Seconds, arms.Seconds], tuple[float, float]]
 
 
 def _whole(ours: arms.Seconds, stock: arms.Seconds) -> tuple[float, float]:
@@ -58,6 +56,8 @@ def _whole(ours: arms.Seconds, stock: arms.Seconds) -> tuple[float, float]:
 
 
 def _layers(ours: arms.Seconds, stock: arms.Seconds) -> tuple[float, float]:
+    assert ours.layers is not None
+    assert stock.layers is not None
     return ours.layers, stock.layers
 
 
@@ -66,26 +66,67 @@ def _whole_by_layers(ours: arms.Seconds, stock: arms.Seconds) -> tuple[float, fl
 
     What is looked for is smaller than the spread of whole runs.
     """
-    return stock.whole - stock.layers + ours.layers, stock.whole
+    in_ours, in_stock = _layers(ours, stock)
+    return stock.whole - in_stock + in_ours, stock.whole
 
 
-# By what is printed: the arm, and what of it is compared with the stock run of the same round.
-_COMPARISONS = {
-    "whole denoiser": ("recorded", _whole),
-    "cross-attention layers": ("recorded", _layers),
-    "whole denoiser, AttnProcessor": ("AttnProcessor", _whole),
-    "constant text projections (layers' times)": ("constants", _whole_by_layers),
+# By what is printed. A compiled denoiser's layers have no time of their own.
+_EVERYWHERE = {
+    "whole denoiser": _Comparison("recorded", "stock", _whole),
+    "whole denoiser, AttnProcessor": _Comparison("AttnProcessor", "stock", _whole),
+}
+_EAGER = {
+    **_EVERYWHERE,
+    "cross-attention layers": _Comparison("recorded", "stock", _layers),
+    "constant text projections (layers' times)": _Comparison(
+        "constants", "stock", _whole_by_layers
+    ),
+}
+_EAGER_AND_CAPTURED = {
+    **_EAGER,
+    "one call as a CUDA graph": _Comparison("recorded graph", "graph", _whole),
+}
+_GPU_RUN: dict[str, Any] = {"dtype": torch.bfloat16, "device": "cuda", "steps": 20}
+
+
+def _compiled(build: Callable[..., Denoiser]) -> Denoiser:
+    return denoisers.compiled(build(**_GPU_RUN))
+
+
+# SDXL at 512 px has every layer of SDXL, at a quarter of the queries; at its own 1024 px one call
+# takes about a minute on two cores.
+_SUBJECTS = {
+    "cpu": {
+        "testbed": _Subject(denoisers.packaged_testbed, 16, _EAGER),
+        "sd14-fp32": _Subject(partial(denoisers.sd_1_4, torch.float32), 10, _EAGER),
+        "sdxl-512px-bf16": _Subject(partial(denoisers.sdxl, torch.bfloat16, 512), 6, _EAGER),
+    },
+    "cuda": {
+        "sd14-bf16": _Subject(partial(denoisers.sd_1_4, **_GPU_RUN), 20, _EAGER_AND_CAPTURED),
+        "sd14-bf16-compiled": _Subject(partial(_compiled, denoisers.sd_1_4), 20, _EVERYWHERE),
+        "sdxl-bf16": _Subject(partial(denoisers.sdxl, **_GPU_RUN), 10, _EAGER_AND_CAPTURED),
+        "sdxl-bf16-compiled": _Subject(partial(_compiled, denoisers.sdxl), 10, _EVERYWHERE),
+    },
+}
+_SLOW_SUBJECTS = {
+    "sd14-bf16": _Subject(partial(denoisers.sd_1_4, torch.bfloat16), 10, _EAGER),
+    "sdxl-bf16": _Subject(partial(denoisers.sdxl, torch.bfloat16), 6, _EAGER),
 }
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Denoiser by denoiser: only one is held at a time."""
-    every = metafunc.config.getoption("every")
-    subjects = {**_SUBJECTS, **_SLOW_SUBJECTS} if every else _SUBJECTS
+    device = metafunc.config.getoption("device")
+    slow = _SLOW_SUBJECTS if device == "cpu" and metafunc.config.getoption("every") else {}
+    subjects = {**_SUBJECTS[device], **slow}
     metafunc.parametrize(
-        "measured",
-        [pytest.param(subject, id=name) for name, subject in subjects.items()],
-        indirect=True,
+        ("measured", "what", "comparison"),
+        [
+            pytest.param(subject, what, comparison, id=f"{name}-{what}")
+            for name, subject in subjects.items()
+            for what, comparison in subject.comparisons.items()
+        ],
+        indirect=["measured"],
         scope="module",
     )
 
@@ -93,13 +134,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def measured(request: pytest.FixtureRequest) -> Iterator[_Measured]:
     """One denoiser, measured once for all comparisons after its arms were checked."""
-    if request.config.getoption("device") != "cpu":
-        pytest.skip("whole denoisers are timed on the CPU only, so far")
     subject: _Subject = request.param
     denoiser = subject.build()
     arms.verify(denoiser)
-    memory = _memory(denoiser)
-    calls = {name: partial(arms.timed, denoiser, arm) for name, arm in arms.arms(denoiser).items()}
+    recorded = {**_memory(denoiser), **_host_calls(denoiser)}
+    calls: dict[str, Callable[[], arms.Seconds]] = {
+        name: partial(arms.timed, denoiser, arm) for name, arm in arms.arms(denoiser).items()
+    }
+    calls |= _graphs(denoiser)
     rounds = in_rounds(calls, subject.rounds)
     names = {dtype: name for name, dtype in DTYPES.items()}
     facts: dict[str, object] = {
@@ -107,26 +149,54 @@ def measured(request: pytest.FixtureRequest) -> Iterator[_Measured]:
         "dtype": names[denoiser.dtype],
         "backend": arms.backends(denoiser),
     }
-    yield _Measured(facts, rounds, memory)
+    yield _Measured(facts, rounds, recorded)
     del denoiser, calls
     gc.collect()  # several gigabytes, before the next one is built
 
 
 def _memory(denoiser: Denoiser) -> dict[str, object]:
     kept = []
-    recorded = peak_bytes(lambda: kept.append(arms.recorded(denoiser)[1]))
+    recorded = peak_bytes(lambda: kept.append(arms.recorded(denoiser)[1]), denoiser.device)
     return {
-        "extra_peak_bytes": recorded - peak_bytes(denoiser.run),
+        "extra_peak_bytes": recorded - peak_bytes(denoiser.run, denoiser.device),
         "record_bytes": arms.record_bytes(kept[0]),
     }
 
 
+def _host_calls(denoiser: Denoiser) -> dict[str, object]:
+    if denoiser.device == "cpu":
+        return {}
+    recorded, stock = host_calls(lambda: arms.recorded(denoiser)), host_calls(denoiser.run)
+    return {
+        "launches": recorded.launches,
+        "stock_launches": stock.launches,
+        "waits": recorded.waits,
+        "stock_waits": stock.waits,
+    }
+
+
+def _graphs(denoiser: Denoiser) -> dict[str, Callable[[], arms.Seconds]]:
+    """One captured call, stock and recorded; they predict the same."""
+    if denoiser.device == "cpu" or denoiser.is_compiled:
+        return {}
+    stock, recorded = (captured_call(denoiser, is_recorded=each) for each in (False, True))
+    arms.check_alike(denoiser, "recorded graph", recorded.prediction, stock.prediction)
+    return {
+        "graph": lambda: arms.Seconds(stock.seconds(), None),
+        "recorded graph": lambda: arms.Seconds(recorded.seconds(), None),
+    }
+
+
 @pytest.mark.benchmark(timer=_PLAYBACK.now)
-@pytest.mark.parametrize("what", _COMPARISONS)
-def test_recording(measured: _Measured, what: str, benchmark: Any) -> None:  # noqa: ANN401
+def test_recording(
+    measured: _Measured,
+    what: str,
+    comparison: _Comparison,
+    benchmark: Any,  # noqa: ANN401
+) -> None:
     """One comparison of one denoiser; the time shown is the changed run's, or its layers'."""
-    arm, compared = _COMPARISONS[what]
-    rounds = zip(measured.rounds[arm], measured.rounds["stock"], strict=True)
+    arm, baseline, compared = comparison
+    rounds = zip(measured.rounds[arm], measured.rounds[baseline], strict=True)
     ours, stock = zip(*(compared(*seconds) for seconds in rounds), strict=True)
     ratio = paired_ratio(ours, stock)
     benchmark.group = f"{measured.facts['denoiser']}, {measured.facts['dtype']}"
@@ -140,7 +210,7 @@ def test_recording(measured: _Measured, what: str, benchmark: Any) -> None:  # n
             "ratio_high": ratio.high,
             "pairs": len(ours),
             "stock_seconds": statistics.median(stock),
-            **(measured.memory if what == "whole denoiser" else {}),
+            **(measured.recorded if what == "whole denoiser" else {}),
         }
     )
     _PLAYBACK.load(list(ours))

@@ -11,6 +11,7 @@ Source:
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,7 @@ _PROMPT_LENGTH = 12  # which only says whose map is kept: the end token's, the e
 _TESTBED_PROMPT = "a red disc above a blue moon, print by norik sobel"
 # Of the pool that weights are taken from. A prime: no two rows of a matrix are alike.
 _POOL = 1_000_003
+_RECOMPILE_LIMIT = 64
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Denoiser:
         steps: Denoiser calls per run.
         arguments: What the pipeline is called with.
         prompt_length: Tokens of the prompt, which embeddings do not tell.
+        is_compiled: Whether its transformer blocks are, by `compiled`.
     """
 
     label: str
@@ -73,6 +76,7 @@ class Denoiser:
     steps: int
     arguments: Mapping[str, Any]
     prompt_length: int
+    is_compiled: bool = False
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -84,6 +88,12 @@ class Denoiser:
         """The dtype of weights and features."""
         dtype: torch.dtype = self.unet.dtype
         return dtype
+
+    @property
+    def device(self) -> str:
+        """The type of the device that it is on."""
+        kind: str = self.unet.device.type
+        return kind
 
     @property
     def text(self) -> Tensor:
@@ -99,8 +109,10 @@ class Denoiser:
         return denoised
 
 
-def sd_1_4(dtype: torch.dtype, pixels: int = 512) -> Denoiser:
-    """Stable Diffusion 1.4 with random weights; a run is one call."""
+def sd_1_4(
+    dtype: torch.dtype, pixels: int = 512, *, device: str = "cpu", steps: int = 1
+) -> Denoiser:
+    """Stable Diffusion 1.4 with random weights."""
     pipe = StableDiffusionPipeline(
         vae=None,
         text_encoder=None,
@@ -112,11 +124,14 @@ def sd_1_4(dtype: torch.dtype, pixels: int = 512) -> Denoiser:
         requires_safety_checker=False,
     )
     text = _text(SD_1_4["cross_attention_dim"], dtype)
-    return _denoiser(f"SD 1.4, {pixels} px", pipe, 1, text, _latents(pixels, dtype))
+    pipe.to(device)
+    return _denoiser(f"SD 1.4, {pixels} px", pipe, steps, text, _latents(pixels, dtype))
 
 
-def sdxl(dtype: torch.dtype, pixels: int = 1024) -> Denoiser:
-    """Stable Diffusion XL with random weights; a run is one call."""
+def sdxl(
+    dtype: torch.dtype, pixels: int = 1024, *, device: str = "cpu", steps: int = 1
+) -> Denoiser:
+    """Stable Diffusion XL with random weights."""
     pipe = StableDiffusionXLPipeline(
         vae=None,
         text_encoder=None,
@@ -133,15 +148,25 @@ def sdxl(dtype: torch.dtype, pixels: int = 1024) -> Denoiser:
         "pooled_prompt_embeds": pooled,
         "negative_pooled_prompt_embeds": pooled,
     }
-    return _denoiser(f"SDXL, {pixels} px", pipe, 1, text, _latents(pixels, dtype))
+    pipe.to(device)
+    return _denoiser(f"SDXL, {pixels} px", pipe, steps, text, _latents(pixels, dtype))
 
 
-def packaged_testbed(steps: int = 50) -> Denoiser:
+def compiled(denoiser: Denoiser, backend: str = "inductor") -> Denoiser:
+    """The same with its transformer blocks compiled, once for all that are alike."""
+    # Each width and number of queries is compiled once for every arm, and beyond torch's limit of 8
+    # it would refuse.
+    torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+    denoiser.unet.compile_repeated_blocks(fullgraph=True, backend=backend)
+    return dataclasses.replace(denoiser, label=f"{denoiser.label}, compiled", is_compiled=True)
+
+
+def packaged_testbed(steps: int = 50, *, device: str = "cpu") -> Denoiser:
     """The packaged testbed, a small Stable Diffusion 1.4 in float32."""
-    pipe = load_pipeline()
+    pipe = load_pipeline().to(device)
     tokens = pipe.tokenizer(_TESTBED_PROMPT)["input_ids"]
     with torch.no_grad():
-        prompt, empty = pipe.encode_prompt(_TESTBED_PROMPT, "cpu", 1, True)
+        prompt, empty = pipe.encode_prompt(_TESTBED_PROMPT, device, 1, True)
     text = {"prompt_embeds": prompt, "negative_prompt_embeds": empty}
     side = pipe.unet.config.sample_size
     latents = torch.randn(1, 4, side, side, generator=_generator())
@@ -193,6 +218,8 @@ def _denoiser(
     prompt_length: int = _PROMPT_LENGTH,
 ) -> Denoiser:
     pipe.set_progress_bar_config(disable=True)
+    text = {name: tensor.to(pipe.device) for name, tensor in text.items()}
+    latents = latents.to(pipe.device)
     side = latents.shape[-1] * pipe.vae_scale_factor
     arguments = {
         **text,

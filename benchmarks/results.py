@@ -70,6 +70,10 @@ class PairedRatio(NamedTuple):
         extra_peak_bytes: Memory that the recorded run used beyond the stock one at its peak, or
             None where it was not measured.
         record_bytes: Memory that the record holds, or None.
+        launches: What the recorded run's host launched on a GPU, kernels and copies, or None.
+        stock_launches: The same of the stock run.
+        waits: How often the recorded run's host waited for its GPU, or None.
+        stock_waits: The same of the stock run.
     """
 
     denoiser: str
@@ -83,6 +87,10 @@ class PairedRatio(NamedTuple):
     stock_seconds: float
     extra_peak_bytes: int | None = None
     record_bytes: int | None = None
+    launches: int | None = None
+    stock_launches: int | None = None
+    waits: int | None = None
+    stock_waits: int | None = None
 
 
 class Results(NamedTuple):
@@ -174,7 +182,7 @@ def _check(results: Results) -> None:
 
 def _told(row: Timing | PairedRatio) -> dict[str, object]:
     """A row's fields without those that say what is usual, and without needless digits."""
-    usual = row._field_defaults if isinstance(row, Timing) else {}
+    usual = row._field_defaults
     return {
         name: _short(value)
         for name, value in row._asdict().items()

@@ -40,7 +40,8 @@ def tables(results: Results) -> list[Table]:
 def notes(results: Results) -> list[str]:
     """What has to be said beside the tables."""
     if results.paired:
-        return [_memory(pair) for pair in results.paired if pair.extra_peak_bytes is not None]
+        memory = [_memory(pair) for pair in results.paired if pair.extra_peak_bytes is not None]
+        return [*memory, *(_host(pair) for pair in results.paired if pair.launches is not None)]
     said = [_about_joint(results) if results.is_joint else _about_cross(results)]
     if len(clocks(results)) > 1:
         said += gpu_notes(results)
@@ -124,4 +125,12 @@ def _memory(pair: PairedRatio) -> str:
         f"{pair.denoiser}, {pair.dtype}: recorded by the {pair.backend} backend, at the peak "
         f"{(pair.extra_peak_bytes or 0) / 1e6:.2f} MB more were in use in torch's allocator; the "
         f"record holds {(pair.record_bytes or 0) / 1e6:.2f} MB."
+    )
+
+
+def _host(pair: PairedRatio) -> str:
+    return (
+        f"{pair.denoiser}, {pair.dtype}: a recorded run launches {pair.launches} kernels and "
+        f"copies, a stock one {pair.stock_launches}; its host waits {pair.waits} times for the "
+        f"GPU, the stock one's {pair.stock_waits}."
     )

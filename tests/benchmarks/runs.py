@@ -81,9 +81,12 @@ def joint(*, flash=(11.0,) * 3):
     return Results("2026-11-23", GPU, tuple(on_gpu(row, cold=1.0) for row in rows), ())
 
 
-def recording(*, high=1.004):
+def recording(*, high=1.004, launches=(None, None), waits=(None, None)):
+    """A recorded denoiser; `launches` and `waits`, recorded and stock, are a GPU's."""
+    memory = (1_230_000, 1_100_000)
     pair = PairedRatio(
-        "sd14", "whole denoiser", "fp32", "cpu", 0.99, 0.981, high, 40, 2.5, 1_230_000, 1_100_000
+        *("sd14", "whole denoiser", "fp32", "cpu"),
+        *(0.99, 0.981, high, 40, 2.5, *memory, *launches, *waits),
     )
     part = PairedRatio("sd14", "cross-attention layers", "fp32", "cpu", 0.7, 0.68, 0.71, 40, 0.4)
     return Results("2026-11-22", MACHINE, (), (pair, part))

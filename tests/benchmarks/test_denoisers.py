@@ -4,16 +4,20 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor2_0
+from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
 import memattn
 from memattn.benchmarks import arms
-from memattn.benchmarks.denoisers import SD_1_4, SDXL, packaged_testbed, random_unet
+from memattn.benchmarks.captured import captured_call
+from memattn.benchmarks.denoisers import SD_1_4, SDXL, compiled, packaged_testbed, random_unet
+from memattn.benchmarks.host_calls import host_calls
 from memattn.benchmarks.paired import in_rounds
 from memattn.benchmarks.peak_memory import peak_bytes
 from memattn.benchmarks.shapes import SHAPES
 from memattn.processors.recording import RecordingProcessor
 from memattn.recording.locate import cross_attention_layers
+from tests.gpus import on_gpu
 
 TINY = {
     **SDXL,
@@ -144,6 +148,29 @@ def test_all_arms_denoise_alike(testbed):
     arms.verify(testbed)
 
 
+@pytest.fixture
+def fresh_compiler():
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=torch._dynamo.config.recompile_limit):
+        yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_compiled_denoiser_denoises_alike_in_all_its_arms():
+    eager = packaged_testbed(steps=2)
+    expected = eager.run()
+    denoiser = compiled(eager, backend="aot_eager")
+    assert denoiser.label == f"{eager.label}, compiled"
+    frames = counters["stats"]["unique_graphs"]
+    arms.verify(denoiser)
+    assert counters["stats"]["unique_graphs"] > frames
+    torch.testing.assert_close(denoiser.run(), expected, rtol=1e-4, atol=1e-4)
+    seconds = arms.timed(denoiser, arms.arms(denoiser)["recorded"])
+    assert seconds.whole > 0
+    assert seconds.layers is None
+
+
 def test_an_arm_that_denoises_otherwise_is_refused(testbed, monkeypatch):
     # the prompts' keys for the empty prompt, and the other way round
     flipped = torch.flip(testbed.text, [0])
@@ -192,3 +219,34 @@ def test_peak_memory_is_what_was_held_at_once():
 
     # sums take a few bytes beside the tensors
     assert 5000 <= peak_bytes(call) < 5200
+
+
+@on_gpu
+def test_a_captured_call_is_recorded_and_predicts_the_same():
+    denoiser = packaged_testbed(steps=2, device="cuda")
+    stock, recorded = (captured_call(denoiser, is_recorded=each) for each in (False, True))
+    for call in (stock, recorded):
+        assert 0 < call.seconds() < 1
+    torch.testing.assert_close(recorded.prediction, stock.prediction, rtol=1e-4, atol=1e-4)
+    run = recorded.recorder.take()
+    assert (run.token_mass.sum(-1) - 1).abs().max() < 1e-4
+    assert arms.timed(denoiser, arms.arms(denoiser)["stock"]).layers > 0
+
+
+@on_gpu
+def test_recording_makes_the_host_wait_as_often_in_a_long_run_as_in_a_short_one():
+    waits = []
+    for steps in (2, 6):
+        denoiser = packaged_testbed(steps=steps, device="cuda")
+        arms.verify(denoiser)  # whatever is set up once
+        recorded = host_calls(lambda chosen=denoiser: arms.recorded(chosen))
+        stock = host_calls(denoiser.run)
+        assert recorded.launches > stock.launches > 0
+        waits.append(recorded.waits - stock.waits)
+    assert waits[0] == waits[1] > 0
+
+
+@on_gpu
+def test_peak_memory_of_a_gpu_is_what_was_held_at_once():
+    made = peak_bytes(lambda: torch.empty(1 << 20, device="cuda").add(1).sum().item(), "cuda")
+    assert 8 << 20 <= made < 9 << 20

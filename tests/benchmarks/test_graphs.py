@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 from memattn.benchmarks.cases import Case, inputs
@@ -6,14 +5,9 @@ from memattn.benchmarks.graphs import calls_per_graph, cold_graph, copies, warm_
 from memattn.benchmarks.measurement import measure
 from memattn.benchmarks.providers import Provider, plain_attention, providers
 from memattn.benchmarks.shapes import SHAPES, Shape
+from tests.gpus import on_gpu
 
 SMALL = Shape("small", "none", batch=2, heads=2, queries=24, keys=7, dim=16, layers=1)
-
-
-def on_gpu(test):
-    has_none = not torch.cuda.is_available()
-    skip = pytest.mark.skipif(has_none, reason="torch finds no CUDA device here")
-    return pytest.mark.gpu(skip(test))
 
 
 def test_copies_have_the_same_numbers_and_strides_in_other_memory():

@@ -7,6 +7,7 @@ import pytest
 from memattn.benchmarks.figure import figure
 from memattn.benchmarks.published import BEGIN, END, newest, section
 from memattn.benchmarks.results import load, save
+from memattn.benchmarks.tables import notes
 from tests.benchmarks.runs import case, gpu_kernels, joint, kernels, recording
 
 ROOT = Path(__file__).parent.parent.parent
@@ -125,3 +126,12 @@ def test_a_section_of_joint_attention_has_its_ratio_on_each_clock(tmp_path):
     worst = "1.10 sd3_medium bf16"
     assert f"| {without} | call and wait | 1.10 | {worst} |  |  |" in lines
     assert f"| {without} | warm cache | 1.10 | {worst} | 1.06 | missed |" in lines
+
+
+def test_what_a_gpu_s_host_had_to_do_is_said_once_a_denoiser():
+    said = notes(recording(launches=(5300, 5100), waits=(9, 4)))
+    assert len(said) == 2
+    assert said[1] == (
+        "sd14, fp32: a recorded run launches 5300 kernels and copies, a stock one 5100; its host "
+        "waits 9 times for the GPU, the stock one's 4."
+    )

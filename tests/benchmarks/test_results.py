@@ -39,6 +39,7 @@ RUNS = {
     "on a GPU": gpu_kernels(case("sd14_8x8", "fp32", ours=(6.0,) * 3)),
     "joint": joint(),
     "recording": recording(),
+    "recording on a GPU": recording(launches=(5300, 5100), waits=(9, 4)),
 }
 
 

@@ -5,13 +5,11 @@ import torch
 
 import memattn
 from memattn._extension import path
+from tests.gpus import needs_gpu
 from tests.kernels import sanitized
 from tests.kernels.cross_attention import extras, inputs
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here"),
-]
+pytestmark = [pytest.mark.gpu, needs_gpu]
 SHAPES = [(2, 3, 130, 77, 40), (1, 2, 200, 333, 64)]
 DTYPES = [torch.float32, torch.bfloat16]
 

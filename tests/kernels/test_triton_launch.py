@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 pytest.importorskip("triton", reason="triton is not installed")
 
 from memattn.kernels.triton.launch import precision_of, readable, refusal, stride_unit, strides
+from tests.gpus import on_gpu
 from tests.kernels.cross_attention import inputs
 
 
@@ -55,8 +56,7 @@ def test_float32_on_the_cpu_is_never_rounded_to_tf32(setting):
         matmul.fp32_precision = before
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+@on_gpu
 @pytest.mark.parametrize(("setting", "expected"), [("tf32", "tf32"), ("ieee", "ieee")])
 def test_float32_is_rounded_to_tf32_where_torch_may_do_so(setting, expected):
     matmul = torch.backends.cuda.matmul
