@@ -2,7 +2,7 @@
 
 import gc
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -115,26 +115,28 @@ _SLOW_SUBJECTS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Denoiser by denoiser: only one is held at a time."""
+    """Denoiser by denoiser."""
     device = metafunc.config.getoption("device")
     slow = _SLOW_SUBJECTS if device == "cpu" and metafunc.config.getoption("every") else {}
-    subjects = {**_SUBJECTS[device], **slow}
     metafunc.parametrize(
-        ("measured", "what", "comparison"),
+        ("subject", "what"),
         [
-            pytest.param(subject, what, comparison, id=f"{name}-{what}")
-            for name, subject in subjects.items()
-            for what, comparison in subject.comparisons.items()
+            pytest.param(subject, what, id=f"{name}-{what}")
+            for name, subject in {**_SUBJECTS[device], **slow}.items()
+            for what in subject.comparisons
         ],
-        indirect=["measured"],
-        scope="module",
     )
 
 
 @pytest.fixture(scope="module")
-def measured(request: pytest.FixtureRequest) -> Iterator[_Measured]:
-    """One denoiser, measured once for all comparisons after its arms were checked."""
-    subject: _Subject = request.param
+def outcomes() -> dict[Callable[[], Denoiser], _Measured]:
+    """What was measured, by what builds the denoiser; once for all of its comparisons."""
+    return {}
+
+
+def _measure(subject: _Subject) -> _Measured:
+    """Build a denoiser, check its arms and time them; only one is held at a time."""
+    gc.collect()  # several gigabytes, of the one before
     denoiser = subject.build()
     arms.verify(denoiser)
     recorded = {**_memory(denoiser), **_host_calls(denoiser)}
@@ -149,9 +151,7 @@ def measured(request: pytest.FixtureRequest) -> Iterator[_Measured]:
         "dtype": names[denoiser.dtype],
         "backend": arms.backends(denoiser),
     }
-    yield _Measured(facts, rounds, recorded)
-    del denoiser, calls
-    gc.collect()  # several gigabytes, before the next one is built
+    return _Measured(facts, rounds, recorded)
 
 
 def _memory(denoiser: Denoiser) -> dict[str, object]:
@@ -189,13 +189,16 @@ def _graphs(denoiser: Denoiser) -> dict[str, Callable[[], arms.Seconds]]:
 
 @pytest.mark.benchmark(timer=_PLAYBACK.now)
 def test_recording(
-    measured: _Measured,
+    subject: _Subject,
     what: str,
-    comparison: _Comparison,
+    outcomes: dict[Callable[[], Denoiser], _Measured],
     benchmark: Any,  # noqa: ANN401
 ) -> None:
     """One comparison of one denoiser; the time shown is the changed run's, or its layers'."""
-    arm, baseline, compared = comparison
+    if subject.build not in outcomes:
+        outcomes[subject.build] = _measure(subject)
+    measured = outcomes[subject.build]
+    arm, baseline, compared = subject.comparisons[what]
     rounds = zip(measured.rounds[arm], measured.rounds[baseline], strict=True)
     ours, stock = zip(*(compared(*seconds) for seconds in rounds), strict=True)
     ratio = paired_ratio(ours, stock)
