@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from memattn.benchmarks import arms, denoisers
-from memattn.benchmarks.captured import captured_call
+from memattn.benchmarks.captured import captured_call, recorder_of_calls
 from memattn.benchmarks.cases import DTYPES
 from memattn.benchmarks.denoisers import Denoiser
 from memattn.benchmarks.host_calls import host_calls
@@ -21,12 +21,20 @@ from memattn.benchmarks.turns import Playback
 _PLAYBACK = Playback()
 
 
+class _Comparison(NamedTuple):
+    """What of two arms' runs of the same round is compared."""
+
+    arm: str
+    baseline: str
+    compared: Callable[[arms.Seconds, arms.Seconds], tuple[float, float]]
+
+
 class _Subject(NamedTuple):
     """A denoiser to be built when its turn comes, how many rounds it gets, what is compared."""
 
     build: Callable[[], Denoiser]
     rounds: int
-    comparisons: "dict[str, _Comparison]"
+    comparisons: dict[str, _Comparison]
 
 
 class _Measured(NamedTuple):
@@ -41,14 +49,6 @@ class _Measured(NamedTuple):
     facts: dict[str, object]
     rounds: dict[str, list[arms.Seconds]]
     recorded: dict[str, object]
-
-
-class _Comparison(NamedTuple):
-    """What of two arms' runs of the same round is compared."""
-
-    arm: str
-    baseline: str
-    compared: Callable[[arms.Seconds, arms.Seconds], tuple[float, float]]
 
 
 def _whole(ours: arms.Seconds, stock: arms.Seconds) -> tuple[float, float]:
@@ -109,15 +109,22 @@ _SUBJECTS = {
     },
 }
 _SLOW_SUBJECTS = {
-    "sd14-bf16": _Subject(partial(denoisers.sd_1_4, torch.bfloat16), 10, _EAGER),
-    "sdxl-bf16": _Subject(partial(denoisers.sdxl, torch.bfloat16), 6, _EAGER),
+    "cpu": {
+        "sd14-bf16": _Subject(partial(denoisers.sd_1_4, torch.bfloat16), 10, _EAGER),
+        "sdxl-bf16": _Subject(partial(denoisers.sdxl, torch.bfloat16), 6, _EAGER),
+    },
+    "cuda": {
+        "sd14-768px-bf16": _Subject(
+            partial(denoisers.sd_1_4, pixels=768, **_GPU_RUN), 20, _EAGER_AND_CAPTURED
+        ),
+    },
 }
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Denoiser by denoiser."""
     device = metafunc.config.getoption("device")
-    slow = _SLOW_SUBJECTS if device == "cpu" and metafunc.config.getoption("every") else {}
+    slow = _SLOW_SUBJECTS[device] if metafunc.config.getoption("every") else {}
     metafunc.parametrize(
         ("subject", "what"),
         [
@@ -179,8 +186,9 @@ def _graphs(denoiser: Denoiser) -> dict[str, Callable[[], arms.Seconds]]:
     """One captured call, stock and recorded; they predict the same."""
     if denoiser.device == "cpu" or denoiser.is_compiled:
         return {}
-    stock, recorded = (captured_call(denoiser, is_recorded=each) for each in (False, True))
-    arms.check_alike(denoiser, "recorded graph", recorded.prediction, stock.prediction)
+    stock = captured_call(denoiser)
+    recorded = captured_call(denoiser, recorder_of_calls(denoiser))
+    arms.check_alike(denoiser, "recorded graph", recorded.result[0], stock.result[0])
     return {
         "graph": lambda: arms.Seconds(stock.seconds(), None),
         "recorded graph": lambda: arms.Seconds(recorded.seconds(), None),

@@ -7,7 +7,7 @@ captured.
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,49 +17,36 @@ from memattn.benchmarks.graphs import Graph, warm_graph
 from memattn.recording import Recorder, record
 
 
-class CapturedCall(NamedTuple):
-    """A captured call.
-
-    Attributes:
-        graph: Its graph, whose result is what the denoiser predicts.
-        recorder: Who recorded it, or None; its memory is written to by every replay.
-    """
-
-    graph: Graph[tuple[Tensor]]
-    recorder: Recorder | None
-
-    @property
-    def prediction(self) -> Tensor:
-        """What the last replay predicted."""
-        return self.graph.result[0]
-
-    def seconds(self) -> float:
-        """Replay it, and return what it took."""
-        return self.graph.seconds()
+def recorder_of_calls(denoiser: Denoiser) -> Recorder:
+    """Records the denoiser's calls, whoever makes them."""
+    return record(
+        denoiser.unet,
+        layout="unconditional+conditional",
+        prompt_lengths=[denoiser.prompt_length],
+    )
 
 
-def captured_call(denoiser: Denoiser, *, is_recorded: bool) -> CapturedCall:
+def captured_call(denoiser: Denoiser, recorder: Recorder | None = None) -> Graph[tuple[Tensor]]:
     """Capture one call, with the arguments that the pipeline's first call has.
+
+    Args:
+        denoiser: What is called; the graph's result is what it predicts.
+        recorder: Attached while the call is captured, or None.
 
     Raises:
         RuntimeError: If it cannot be captured.
     """
     args, kwargs = _first_call(denoiser)
-    recorder = None
+
+    def call() -> tuple[Tensor]:
+        return (denoiser.unet(*args, **{**kwargs, "return_dict": False})[0],)
+
     with contextlib.ExitStack() as attached, torch.no_grad():
-        if is_recorded:
-            recorder = record(
-                denoiser.unet,
-                layout="unconditional+conditional",
-                prompt_lengths=[denoiser.prompt_length],
-            )
+        if recorder is not None:
             recorder.attach()
             attached.callback(recorder.detach)
-
-        def call() -> tuple[Tensor]:
-            return (denoiser.unet(*args, **{**kwargs, "return_dict": False})[0],)
-
-        return CapturedCall(warm_graph(call, (), 1), recorder)
+        # Every replay reads the arguments, and writes where the recorder keeps its numbers.
+        return warm_graph(call, (), 1)._replace(kept=(args, kwargs, recorder))
 
 
 def _first_call(denoiser: Denoiser) -> tuple[tuple[Any, ...], dict[str, Any]]:

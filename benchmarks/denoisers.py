@@ -153,7 +153,10 @@ def sdxl(
 
 
 def compiled(denoiser: Denoiser, backend: str = "inductor") -> Denoiser:
-    """The same with its transformer blocks compiled, once for all that are alike."""
+    """Compile the denoiser's transformer blocks, in place, once for all that are alike.
+
+    Raises torch's limit of recompilations, in this process.
+    """
     # Each width and number of queries is compiled once for every arm, and beyond torch's limit of 8
     # it would refuse.
     torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT

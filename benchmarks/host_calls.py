@@ -6,8 +6,15 @@ from typing import NamedTuple
 from torch.profiler import ProfilerActivity, profile
 
 # Names of the runtime's and the driver's functions begin so.
-_LAUNCHES = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cudaMemcpy", "cudaMemset")
-_WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
+_LAUNCHES = (
+    *("cudaLaunch", "cudaGraphLaunch", "cudaMemcpy", "cudaMemset"),
+    *("cuLaunch", "cuGraphLaunch", "cuMemcpy", "cuMemset"),
+)
+_WAITS = tuple(
+    f"{library}{what}Synchronize"
+    for library in ("cuda", "cu")
+    for what in ("Stream", "Event", "Device", "Ctx")
+)
 
 
 class HostCalls(NamedTuple):
@@ -18,7 +25,7 @@ class HostCalls(NamedTuple):
 
 
 def host_calls(call: Callable[[], object]) -> HostCalls:
-    """Count them during a call."""
+    """Count them during a call; the profiler itself may wait once more at its end."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
         call()
     names = [event.name for event in profiled.events()]

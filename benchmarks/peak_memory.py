@@ -1,5 +1,6 @@
 """How much memory a call needs at its peak."""
 
+import gc
 import json
 import tempfile
 from collections.abc import Callable
@@ -22,6 +23,7 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
         device: On which of them: "cpu" or "cuda".
     """
     if device == "cuda":
+        gc.collect()  # what is freed meanwhile would hide as much
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         call()

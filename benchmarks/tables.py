@@ -132,5 +132,6 @@ def _host(pair: PairedRatio) -> str:
     return (
         f"{pair.denoiser}, {pair.dtype}: a recorded run launches {pair.launches} kernels and "
         f"copies, a stock one {pair.stock_launches}; its host waits {pair.waits} times for the "
-        f"GPU, the stock one's {pair.stock_waits}."
+        f"GPU, the stock one's {pair.stock_waits}. The layers' time has in it what the GPU waited "
+        "for the host."
     )

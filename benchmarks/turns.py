@@ -34,6 +34,7 @@ class Timeable(NamedTuple):
 
 def wall_seconds(call: Callable[[], object], device: str) -> float:
     """Make a call and wait for the device: what a program that calls it once has to wait."""
+    synchronise(device)  # of what was asked of it before
     start = time.perf_counter()
     call()
     synchronise(device)

@@ -21,7 +21,8 @@ hypothesis.settings.load_profile("memattn")
 
 # Refusals by dtype, dimension or number of keys, or of a whole operation; and the emulator's.
 CUDA_TAKES_LESS = re.compile(
-    r"backend 'cuda' cannot run this call: it takes (torch\.float16|head dim|up to|16 bits)"
+    r"backend 'cuda' cannot run this call: it takes "
+    r"(torch\.float16|head dim|up to|16 bits|\d+ bytes)"
     r"|backend 'cuda' cannot run this call: .*(no kernel for|not compiled here|no gradients here)"
 )
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

@@ -13,8 +13,8 @@ struct Rows {
   int64_t batch, head, position;
 };
 
-// Attention of all queries [B, H, Lq, D] over keys that are one tile. What is null was not given or
-// not asked for. The output is [B, Lq, H, D], without gaps.
+// Attention of all queries [B, H, Lq, D] over keys that fit shared memory. What is null was not
+// given or not asked for. The output is [B, Lq, H, D], without gaps.
 struct ForwardArguments {
   Rows query, key, value;
   const float* key_bias;     // [B, Lk]

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(32 * kLongWarps)
 }
 
 template <Dtype kDtype, int kDim, bool kStatistics>
-cudaError_t launch(const ForwardArguments& call, int blocks, cudaStream_t stream) {
+cudaError_t launch(const ForwardArguments& call, int blocks, int most_shared, cudaStream_t stream) {
   static_assert(kShortKeys[0] == 32 && kShortKeys[1] == 80 && kShortKeys[2] == 128);
   void (*kernel)(ForwardArguments);
   switch (call.padded_keys) {
@@ -38,23 +38,24 @@ cudaError_t launch(const ForwardArguments& call, int blocks, cudaStream_t stream
   }
   const int warps = is_short(call.keys) ? kShortWarps : kLongWarps;
   const int bytes = shared_bytes(kDim, call.padded_keys, kStatistics);
-  if (bytes > 48 * 1024) {  // more has to be asked for, on the device of the moment
-    const auto most = cudaFuncAttributeMaxDynamicSharedMemorySize;
-    if (const cudaError_t error = cudaFuncSetAttribute(kernel, most, bytes)) return error;
-  }
+  // More has to be asked for. Not for this call alone: another thread may be launching the kernel
+  // for other keys.
+  constexpr auto kMost = cudaFuncAttributeMaxDynamicSharedMemorySize;
+  if (bytes > 48 * 1024 && cudaFuncSetAttribute(kernel, kMost, most_shared) != cudaSuccess)
+    return cudaGetLastError();
   kernel<<<blocks, 32 * warps, bytes, stream>>>(call);
   return cudaGetLastError();
 }
 
 template <int kDim>
 cudaError_t attend(const ForwardArguments& call, Dtype dtype, bool statistics, int blocks,
-                   cudaStream_t stream) {
+                   int most_shared, cudaStream_t stream) {
   using enum Dtype;
   if (dtype == kFloat16)
-    return statistics ? launch<kFloat16, kDim, true>(call, blocks, stream)
-                      : launch<kFloat16, kDim, false>(call, blocks, stream);
-  return statistics ? launch<kBFloat16, kDim, true>(call, blocks, stream)
-                    : launch<kBFloat16, kDim, false>(call, blocks, stream);
+    return statistics ? launch<kFloat16, kDim, true>(call, blocks, most_shared, stream)
+                      : launch<kFloat16, kDim, false>(call, blocks, most_shared, stream);
+  return statistics ? launch<kBFloat16, kDim, true>(call, blocks, most_shared, stream)
+                    : launch<kBFloat16, kDim, false>(call, blocks, most_shared, stream);
 }
 
 }  // namespace memattn::cuda

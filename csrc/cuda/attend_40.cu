@@ -1,4 +1,4 @@
 #include "cuda/attend.h"
 
-template cudaError_t memattn::cuda::attend<40>(const ForwardArguments&, Dtype, bool, int,
+template cudaError_t memattn::cuda::attend<40>(const ForwardArguments&, Dtype, bool, int, int,
                                                cudaStream_t);

@@ -16,7 +16,7 @@ extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stre
 namespace memattn::cuda {
 namespace {
 
-constexpr char kOp[] = "cross_attention_cuda";
+constexpr char kOp[] = "cross_attention";
 constexpr int kFoldThreads = 128;
 
 __global__ void __launch_bounds__(kFoldThreads)
@@ -77,7 +77,15 @@ decltype(&attend<64>) attend_of(int64_t dim) {
     case 160: return attend<160>;
     default: break;
   }
-  STD_TORCH_CHECK(false, kOp, ": got a head dimension of ", dim, ", for which it has no kernel");
+  STD_TORCH_CHECK(false, kOp, ": got a head dimension of ", dim,
+                  ", expected 40, 64, 72, 80, 96, 112, 128 or 160");
+}
+
+// What a block may have of the shared memory of a multiprocessor.
+int most_shared_bytes(int32_t device) {
+  int bytes = 0;
+  check_done(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return bytes;
 }
 
 // [B, H, chunks, keys], or [0] where there are no sums.
@@ -111,7 +119,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
   STD_TORCH_CHECK(0 < queries && queries <= kMostQueries, kOp, ": got ", queries,
                   " queries, expected 1 to ", kMostQueries);
   const Plan cut = plan(static_cast<int>(queries), static_cast<int>(keys));
-  STD_TORCH_CHECK(heads * cut.chunks <= kMostBlocks, kOp, ": got more heads than a launch has");
+  STD_TORCH_CHECK(heads * cut.chunks <= kMostBlocks, kOp, ": got ", heads,
+                  " heads of all samples, expected at most ", kMostBlocks / cut.chunks);
+  const auto attend = attend_of(dim);
+  const int most_shared = most_shared_bytes(query.get_device_index());
+  const int needed = shared_bytes(static_cast<int>(dim), static_cast<int>(keys), statistics);
+  STD_TORCH_CHECK(needed <= most_shared, kOp, ": got ", keys, " keys of dimension ", dim,
+                  ", which take ", needed, " bytes of shared memory, expected at most ",
+                  most_shared, " on this GPU");
 
   const Tensor output = empty_heads_last(query);
   const Tensor token_map = empty_float32(query, token.has_value(), queries);
@@ -145,7 +160,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
   };
   const cudaStream_t stream = current_stream(query.get_device_index());
   const auto blocks = static_cast<int>(heads * cut.chunks);
-  check_done(attend_of(dim)(call, dtype_of(query), statistics, blocks, stream));
+  check_done(attend(call, dtype_of(query), statistics, blocks, most_shared, stream));
   if (folds) {
     const FoldArguments sums = {
         .mass = call.mass,

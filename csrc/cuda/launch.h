@@ -7,9 +7,10 @@
 
 namespace memattn::cuda {
 
-// `blocks` is B * H * chunks.
+// `blocks` is B * H * chunks; `most_shared` the bytes of shared memory that a block of this GPU may
+// have, which are enough.
 template <int kDim>
 cudaError_t attend(const ForwardArguments& call, Dtype dtype, bool statistics, int blocks,
-                   cudaStream_t stream);
+                   int most_shared, cudaStream_t stream);
 
 }  // namespace memattn::cuda

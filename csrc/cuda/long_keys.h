@@ -21,7 +21,7 @@ class LongKeys : Warp<kDtype, kDim, kLongWarps> {
 
  private:
   using Base = Warp<kDtype, kDim, kLongWarps>;
-  using Base::call_, Base::lane_, Base::token_, Base::warp_;
+  using Base::call_, Base::lane_, Base::shifts_, Base::token_, Base::warp_;
   using Base::kDepthSteps, Base::kOutputTiles, Base::kStride;
   static constexpr int kOfTile = kRows * kStride;
   static constexpr int kEvenTiles = padded(kOutputTiles, 2);
@@ -43,7 +43,7 @@ class LongKeys : Warp<kDtype, kDim, kLongWarps> {
     Base::load_keys(values_, call_.value, call_.padded_keys);
     Base::load_queries(queries_, 0);
     end_group_of_copies();
-    Base::load_shifts(shifts_, call_.padded_keys);
+    Base::load_shifts(call_.padded_keys);
     wait_for_copies<0>();
     wait_for_block();
     for (int tile = 0; Base::has_queries(tile); ++tile) {
@@ -152,7 +152,7 @@ class LongKeys : Warp<kDtype, kDim, kLongWarps> {
   }
 
   uint16_t *keys_, *values_, *queries_;
-  float *shifts_, *all_sums_;
+  float* all_sums_;
 };
 
 }  // namespace memattn::cuda

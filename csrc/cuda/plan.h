@@ -21,9 +21,9 @@ constexpr int kMostKeys = 320;
 // Warps per block. Keys that fill the shared memory of a multiprocessor have to serve more of them.
 constexpr int kShortWarps = 4, kLongWarps = 8;
 // Tiles of queries that a warp has room for. With short keys all but one are on their way
-// meanwhile, as many bytes as memory takes to answer; with long ones a warp has its queries in
-// registers.
-constexpr int stages(int dim, bool is_short) { return !is_short ? 1 : dim <= 64 ? 3 : 2; }
+// meanwhile: two small ones, or too few bytes would be for as long as memory takes to answer. With
+// long keys a warp has its queries in registers.
+constexpr int stages(int dim, bool is_short) { return !is_short ? 1 : dim <= 40 ? 3 : 2; }
 
 constexpr int64_t divided_up(int64_t length, int size) { return (length + size - 1) / size; }
 constexpr int padded(int length, int size) { return divided_up(length, size) * size; }

@@ -21,7 +21,7 @@ class ShortKeys : Warp<kDtype, kDim, kShortWarps> {
 
  private:
   using Base = Warp<kDtype, kDim, kShortWarps>;
-  using Base::call_, Base::lane_, Base::token_, Base::warp_;
+  using Base::call_, Base::lane_, Base::shifts_, Base::token_, Base::warp_;
   using Base::kDepthSteps, Base::kOutputTiles, Base::kStride;
   static constexpr int kKeyTiles = kKeys / 8;
   // What is computed at a time, an even number: all of a deep head's would not fit the registers.
@@ -47,7 +47,7 @@ class ShortKeys : Warp<kDtype, kDim, kShortWarps> {
     Base::load_keys(keys_, call_.key, kKeys);
     Base::load_keys(values_, call_.value, kKeys);
     for (int tile = 0; tile < kAhead; ++tile) load_queries(tile);
-    Base::load_shifts(shifts_, kKeys);
+    Base::load_shifts(kKeys);
     wait_for_copies<kAhead - 1>();
     wait_for_block();
     for (int tile = 0; Base::has_queries(tile); ++tile) {
@@ -186,7 +186,7 @@ class ShortKeys : Warp<kDtype, kDim, kShortWarps> {
   }
 
   uint16_t *keys_, *values_, *all_queries_;
-  float *shifts_, *all_sums_;
+  float* all_sums_;
   ColumnSums sums_[kSumsInRegisters ? kKeyTiles : 1] = {};
 };
 

@@ -142,7 +142,7 @@ class Warp {
   }
 
   // key_bias to base 2 less its largest, which softmax does not see and which would cost digits.
-  __device__ void load_shifts(float* shifts, int padded_keys) {
+  __device__ void load_shifts(int padded_keys) {
     const float* const bias =
         call_.key_bias ? call_.key_bias + static_cast<int64_t>(sample_) * call_.keys : nullptr;
     float top = -kInfinity;
@@ -151,8 +151,7 @@ class Warp {
     for (int mask = 16; mask > 0; mask /= 2) top = larger(top, across(top, mask));
     top_ = top == kInfinity || top == -kInfinity ? 0.0f : top;
     for (int key = warp_ * 32 + lane_; key < padded_keys; key += kWarps * 32)
-      shifts[key] = bias && key < call_.keys ? (bias[key] - top_) * kLog2E : 0.0f;
-    shifts_ = shifts;
+      shifts_[key] = bias && key < call_.keys ? (bias[key] - top_) * kLog2E : 0.0f;
   }
 
   // Fragments of 16 queries, for one step of 16 along D.
@@ -292,7 +291,7 @@ class Warp {
   float begin_factor_ = call_.scale_log2;
   int token_ = -1;
   float top_;
-  const float* shifts_;
+  float* shifts_;  // where the kernel has room for them
 };
 
 }  // namespace memattn::cuda

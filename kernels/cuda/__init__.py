@@ -1,1 +1,1 @@
-"""The CUDA backend: csrc/cuda, for short text keys in 16 bits on NVIDIA's GPUs."""
+"""The CUDA backend: csrc/cuda, for text keys in 16 bits on NVIDIA's GPUs."""

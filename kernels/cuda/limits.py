@@ -37,7 +37,7 @@ def shared_bytes(dim: int, keys: int, statistics: bool) -> int:
     row = 2 * ((dim + 15) // 16 * 16 + 8)
     if keys <= _SHORT_KEYS[-1]:
         padded = next(size for size in _SHORT_KEYS if size >= keys)
-        warps, queries, has_sums = 4, 48 if dim <= 64 else 32, padded > 80
+        warps, queries, has_sums = 4, 48 if dim <= 40 else 32, padded > 80
     else:
         padded = (keys + 15) // 16 * 16
         warps, queries, has_sums = 8, 16, True

@@ -133,5 +133,6 @@ def test_what_a_gpu_s_host_had_to_do_is_said_once_a_denoiser():
     assert len(said) == 2
     assert said[1] == (
         "sd14, fp32: a recorded run launches 5300 kernels and copies, a stock one 5100; its host "
-        "waits 9 times for the GPU, the stock one's 4."
+        "waits 9 times for the GPU, the stock one's 4. The layers' time has in it what the GPU "
+        "waited for the host."
     )

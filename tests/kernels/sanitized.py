@@ -19,7 +19,8 @@ from memattn.testing import explicit_cross_attention
 from tests.kernels.cross_attention import extras, inputs
 
 # batch, heads, queries, keys, head dimension: one row and one key, one part of keys and of depth
-# and two, one look and two, rows and keys beyond the end of their tiles, sums of several programs.
+# and two, one look and two, rows and keys beyond the end of their tiles, sums of several programs,
+# several tiles of queries to a program.
 SHAPES = [
     (1, 1, 1, 1, 8),
     (2, 3, 65, 77, 40),
@@ -27,6 +28,9 @@ SHAPES = [
     (1, 1, 63, 128, 160),
     (1, 2, 66, 129, 64),
     (1, 1, 130, 333, 72),
+    (1, 1, 4200, 77, 40),
+    (1, 1, 4200, 120, 72),
+    (1, 1, 4200, 300, 72),
 ]
 DTYPES = [torch.float32, torch.bfloat16]
 

@@ -14,8 +14,8 @@ from memattn.kernels.cuda.limits import DIMS
 
 ROOT = Path(__file__).parents[2]
 CAPABILITIES = (80, 90)
-# Of a multiprocessor's 65 536, a block of four warps may take half at 255 each, one of eight all of
-# them; 168 are the share of three blocks of four warps.
+# For these two. Of a multiprocessor's 65 536, a block of four warps may take half at 255 each, one
+# of eight all of them; 168 are the share of three blocks of four warps.
 MOST_REGISTERS = {32: 168, 80: 240, 128: 248, "long": 232}
 
 pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on the path")

@@ -10,7 +10,7 @@ from tests.kernels import sanitized
 from tests.kernels.cross_attention import extras, inputs
 
 pytestmark = [pytest.mark.gpu, needs_gpu]
-SHAPES = [(2, 3, 130, 77, 40), (1, 2, 200, 333, 64)]
+SHAPES = [(2, 3, 130, 77, 40), (1, 2, 200, 300, 72), (1, 2, 200, 333, 64)]
 DTYPES = [torch.float32, torch.bfloat16]
 
 

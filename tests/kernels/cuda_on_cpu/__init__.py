@@ -1,7 +1,8 @@
 """The CUDA kernels' source, compiled for the processor at hand and run there.
 
 What a warp does together is done one lane after the other (`cuda/instructions.h`), so that indices,
-fragments, masks and barriers are put to the test where there is no GPU. It takes CPU tensors in 16
+fragments, masks, groups of copies and most barriers are put to the test where there is no GPU: not
+those of a warp before a matrix is loaded, where its lanes meet anyway. It takes CPU tensors in 16
 bits; the op's own checks and launches are not part of it.
 """
 
