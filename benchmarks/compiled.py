@@ -28,7 +28,7 @@ from memattn.kernels.triton.backward import backward_launches
 from memattn.kernels.triton.columns import column_launch
 from memattn.kernels.triton.forward import short_launch
 from memattn.kernels.triton.jit.primitives import UNALIGNED
-from memattn.kernels.triton.launch import Form, Launch
+from memattn.kernels.triton.launch import TENSOR_MEMORY_MAJORS, Form, Launch
 from memattn.kernels.triton.long_keys import long_launch
 from memattn.kernels.triton.tiles import backward_tiles, column_tiles, forward_tiles
 
@@ -161,20 +161,24 @@ def _launch(case: Case) -> Launch:
     """How a case is launched."""
     everything = case.asked == "everything"
     dtype = DTYPES[case.dtype]
+    tensor_memory = case.capability // 10 in TENSOR_MEMORY_MAJORS
     form = Form(dtype, case.dim, case.keys, 8, "ieee", has_bias=everything, has_begin=everything)
     match case.kernel:
         case "fold":
             return fold.LAUNCH
         case "query_gradient" | "key_gradient":
-            by_queries, by_keys = backward_launches(form, backward_tiles(case.dim, dtype))
+            tiles = backward_tiles(case.dim, dtype, tensor_memory=tensor_memory)
+            by_queries, by_keys = backward_launches(form, tiles)
             return by_queries if case.kernel == "query_gradient" else by_keys
         case "columns":  # everything is the second look at long keys
-            tiles = column_tiles(case.dim, dtype)
+            tiles = column_tiles(case.dim, dtype, tensor_memory=tensor_memory)
             return column_launch(form, tiles, has_token=everything, is_logsumexp=not everything)
         case "normalisers":
-            tiles = column_tiles(case.dim, dtype)
+            tiles = column_tiles(case.dim, dtype, tensor_memory=tensor_memory)
             return long_launch(form, tiles, output=False, normalisers=True, logsumexp=False)
-    tiles = forward_tiles(case.keys, case.dim, dtype, biased=everything)
+    tiles = forward_tiles(
+        case.keys, case.dim, dtype, biased=everything, tensor_memory=tensor_memory
+    )
     statistics = case.asked != "plain"
     if tiles.block_k:
         return long_launch(form, tiles, output=True, normalisers=statistics, logsumexp=everything)

@@ -13,6 +13,7 @@ import memattn
 from memattn.benchmarks.cases import DTYPES, Case, inputs
 from memattn.benchmarks.shapes import JOINT_SHAPES, SHAPES, Shape
 from memattn.kernels.triton import tiles
+from memattn.kernels.triton.launch import has_tensor_memory
 from memattn.kernels.triton.tiles import Tiles
 from memattn.testing import assert_within_error_budget, explicit_cross_attention
 
@@ -183,6 +184,10 @@ def candidates(group: Group) -> list[Tiles]:
     return list(dict.fromkeys([kernel.now(group), *grid]))
 
 
+def _has_tensor_memory() -> bool:
+    return torch.cuda.is_available() and has_tensor_memory(torch.device("cuda"))
+
+
 def _forward_grid(group: Group) -> Iterator[tuple[int, ...]]:
     """Several tiles of keys, and all keys as one where they may fit."""
     if group.length <= _MOST_KEYS_AS_ONE:
@@ -209,7 +214,11 @@ KERNELS = {
         _forward,
         _forward_grid,
         lambda group: tiles.forward_tiles(
-            group.length, group.dim, DTYPES[group.dtype], biased=False
+            group.length,
+            group.dim,
+            DTYPES[group.dtype],
+            biased=False,
+            tensor_memory=_has_tensor_memory(),
         ),
     ),
     "columns": Kernel(
@@ -220,7 +229,9 @@ KERNELS = {
         lambda shape: shape.text,
         _columns,
         _column_grid,
-        lambda group: tiles.column_tiles(group.dim, DTYPES[group.dtype]),
+        lambda group: tiles.column_tiles(
+            group.dim, DTYPES[group.dtype], tensor_memory=_has_tensor_memory()
+        ),
     ),
     "backward": Kernel(
         "cross_attention",
@@ -230,6 +241,8 @@ KERNELS = {
         lambda shape: shape.keys,
         _backward,
         _backward_grid,
-        lambda group: tiles.backward_tiles(group.dim, DTYPES[group.dtype]),
+        lambda group: tiles.backward_tiles(
+            group.dim, DTYPES[group.dtype], tensor_memory=_has_tensor_memory()
+        ),
     ),
 }

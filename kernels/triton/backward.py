@@ -11,6 +11,7 @@ from memattn.kernels.triton.launch import (
     Form,
     Launch,
     divided_up,
+    has_tensor_memory,
     readable,
     running_on,
     strides,
@@ -46,7 +47,7 @@ def backward(
     operands = [readable(tensor) for tensor in (grad_output, query, key, value)]
     terms = without_gaps(key_bias), without_gaps(begin_scale)
     form = Form.of(*operands[1:], operands[0], key_bias=key_bias, begin_scale=begin_scale)
-    sizes = backward_tiles(dim, query.dtype)
+    sizes = backward_tiles(dim, query.dtype, tensor_memory=has_tensor_memory(query.device))
     by_queries, by_keys = backward_launches(form, sizes)
     tiles = tiles_per_program(sizes, queries)
     row_tiles = divided_up(queries, sizes.block_q)

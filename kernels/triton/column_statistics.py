@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from memattn.kernels.triton.columns import Rows, sum_columns
-from memattn.kernels.triton.launch import Form, readable, refusal, without_gaps
+from memattn.kernels.triton.launch import (
+    Form,
+    has_tensor_memory,
+    readable,
+    refusal,
+    without_gaps,
+)
 from memattn.kernels.triton.long_keys import look
 from memattn.kernels.triton.tiles import column_tiles
 from memattn.types import ColumnStatisticsRequest
@@ -48,7 +54,7 @@ def _over_columns(
     """The rows' normalisers if there are no other keys."""
     rows = Rows.empty(query)
     form = Form.of(query, key_columns, key_bias=key_bias, begin_scale=None)
-    tiles = column_tiles(query.shape[3], query.dtype)
+    tiles = column_tiles(query.shape[3], query.dtype, tensor_memory=has_tensor_memory(query.device))
     look(form, tiles, query, key_columns, None, key_bias, None, scale, rows=rows)
     return rows
 

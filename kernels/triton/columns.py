@@ -8,7 +8,14 @@ from torch import Tensor
 
 from memattn.kernels.triton.fold import fold
 from memattn.kernels.triton.jit.columns import column_statistics_kernel
-from memattn.kernels.triton.launch import Form, Launch, divided_up, running_on, strides
+from memattn.kernels.triton.launch import (
+    Form,
+    Launch,
+    divided_up,
+    has_tensor_memory,
+    running_on,
+    strides,
+)
 from memattn.kernels.triton.tiles import Tiles, column_tiles, tiles_per_program
 
 
@@ -54,7 +61,7 @@ def sum_columns(
     batch, heads, queries, dim = query.shape
     columns = key_columns.shape[2]
     form = Form.of(query, key_columns, key_bias=key_bias, begin_scale=begin_scale)
-    sizes = column_tiles(dim, query.dtype)
+    sizes = column_tiles(dim, query.dtype, tensor_memory=has_tensor_memory(query.device))
     is_logsumexp = rows.total is None
     launch = column_launch(form, sizes, has_token=token is not None, is_logsumexp=is_logsumexp)
     tiles = tiles_per_program(sizes, queries)

@@ -12,6 +12,7 @@ from memattn.kernels.triton.launch import (
     Form,
     Launch,
     divided_up,
+    has_tensor_memory,
     readable,
     running_on,
     strides,
@@ -48,7 +49,9 @@ def forward(
     key_bias, begin_scale = without_gaps(key_bias), without_gaps(begin_scale)
     token = without_gaps(token, torch.int64)
     form = Form.of(query, key, value, key_bias=key_bias, begin_scale=begin_scale)
-    sizes = forward_tiles(keys, dim, query.dtype, biased=form.is_biased)
+    sizes = forward_tiles(
+        keys, dim, query.dtype, biased=form.is_biased, tensor_memory=has_tensor_memory(query.device)
+    )
 
     def float32(wanted: bool, *shape: int) -> Tensor:
         return query.new_empty(shape if wanted else (0,), dtype=torch.float32)

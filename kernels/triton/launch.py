@@ -1,6 +1,7 @@
 """What every launch needs: whether it can be, how it is compiled, and operands in order."""
 
 import contextlib
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ _DEVICES = ("cpu",) if knobs.runtime.interpret else ("cuda", "xpu")
 # Of bfloat16 the interpreter has no arithmetic.
 _DTYPES = (torch.float32, torch.float16, *(() if knobs.runtime.interpret else (torch.bfloat16,)))
 _LEAST_MAJOR = 8  # what Triton compiles for
+# Blackwell's for data centres and cars; its others have none.
+TENSOR_MEMORY_MAJORS = (10, 11)
 _MOST_COUNTED = 2**31 - 1
 
 
@@ -147,6 +150,14 @@ def refusal(query: Tensor) -> str | None:
     if size > _MOST_COUNTED:
         return f"it takes samples of up to {_MOST_COUNTED} numbers, got {size}"
     return None
+
+
+@functools.cache
+def has_tensor_memory(device: torch.device) -> bool:
+    """Whether it is a GPU that multiplies into a memory of its own, what tiles are chosen by."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(device)[0] in TENSOR_MEMORY_MAJORS
 
 
 def running_on(tensor: Tensor) -> contextlib.AbstractContextManager[object]:

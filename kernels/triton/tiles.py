@@ -11,6 +11,8 @@ _MOST_PART = 128
 # Columns that a second part has to save: 40 as 32 + 16 takes 54 registers more than as 64, and on
 # Hopper no fewer instructions (benchmarks/results/triton-parts.txt).
 _WORTH_TWO = 32
+# More keys than that are never one tile: their sums alone would take most of a thread's registers.
+_MOST_SHORT = 96
 # What 128 threads can hold of 64 queries while all keys are one tile, in numbers per query.
 _SHORT_NUMBERS = 280
 # The same where logits have a bias, with other weights: 77 keys fit with a depth of 64.
@@ -57,39 +59,55 @@ def tiles_per_program(tiles: Tiles, queries: int) -> int:
     return min(tiles.tiles, max(1, queries // (tiles.block_q * _PROGRAMS_PER_HEAD)))
 
 
-def forward_tiles(keys: int, dim: int, dtype: torch.dtype, *, biased: bool) -> Tiles:
+def forward_tiles(
+    keys: int, dim: int, dtype: torch.dtype, *, biased: bool, tensor_memory: bool
+) -> Tiles:
     """What the forward of a call is launched with; `biased` is one with key_bias or begin_scale.
+
+    With `tensor_memory` products of 64 rows or more come out of it, and lie in threads row by row;
+    those of fewer rows lie there as on other GPUs.
 
     The limits are where the compiler runs out of registers; which of the sizes below them are
     fastest has not been measured.
     """
     depth = sum(parts(dim))
     if dtype == torch.float32:
-        return Tiles(block_q=32, block_k=32, tiles=1, warps=8, stages=1)
+        block_q, block_k = (16, 64) if 64 < depth <= 96 else (32, 32)
+        return Tiles(block_q=block_q, block_k=block_k, tiles=1, warps=8, stages=1)
+    all_keys = sum(parts(keys))
     # Two sums for each key, and half as many numbers again as the output has.
-    numbers = 2 * sum(parts(keys)) + 1.5 * depth
-    holds_bias = 4 * sum(parts(keys)) + dim <= _BIASED_NUMBERS
-    if numbers <= _SHORT_NUMBERS and (holds_bias or not biased):
+    numbers = 2 * all_keys + 1.5 * depth
+    holds_bias = 4 * all_keys + dim <= _BIASED_NUMBERS
+    by_rows = tensor_memory and depth > 64
+    block_q = 32 if tensor_memory and depth <= 64 else 64
+    if all_keys <= _MOST_SHORT and numbers <= _SHORT_NUMBERS and (holds_bias or not biased):
         stages = 1 if biased or depth > 64 else 2
-        return Tiles(block_q=64, block_k=0, tiles=4, warps=4, stages=stages)
-    stages = 1 if biased else 2
+        warps = 8 if by_rows else 4
+        return Tiles(block_q, block_k=0, tiles=256 // block_q, warps=warps, stages=stages)
     if depth <= 80:
-        return Tiles(block_q=64, block_k=64, tiles=1, warps=4, stages=stages)
-    return Tiles(block_q=64, block_k=32, tiles=1, warps=8 if depth > 192 else 4, stages=stages)
+        return Tiles(block_q, block_k=64, tiles=1, warps=4, stages=1 if biased else 2)
+    if depth <= 192:
+        return Tiles(block_q, block_k=32, tiles=1, warps=4, stages=1 if biased else 3)
+    return Tiles(block_q, block_k=32, tiles=1, warps=8, stages=1 if biased else 2)
 
 
-def backward_tiles(dim: int, dtype: torch.dtype) -> Tiles:
+def backward_tiles(dim: int, dtype: torch.dtype, *, tensor_memory: bool) -> Tiles:
     """What both kernels of a backward are launched with; `tiles` is that of the second."""
     depth = sum(parts(dim))
     if dtype == torch.float32:
-        return Tiles(block_q=16, block_k=32 if depth <= 96 else 16, tiles=64, warps=8, stages=1)
+        return Tiles(32 if depth <= 96 else 16, block_k=16, tiles=64, warps=8, stages=1)
+    warps = 8 if tensor_memory else 4
     if depth <= 80:
-        return Tiles(block_q=32, block_k=32, tiles=32, warps=4, stages=1)
-    return Tiles(block_q=64 if depth <= 192 else 32, block_k=16, tiles=16, warps=4, stages=1)
+        return Tiles(block_q=32, block_k=32, tiles=32, warps=warps, stages=1)
+    return Tiles(64 if depth <= 192 else 32, block_k=16, tiles=16, warps=warps, stages=1)
 
 
-def column_tiles(dim: int, dtype: torch.dtype) -> Tiles:
+def column_tiles(dim: int, dtype: torch.dtype, *, tensor_memory: bool) -> Tiles:
     """What the statistics of columns are launched with."""
+    deep = sum(parts(dim)) > 192
     if dtype == torch.float32:
-        return Tiles(block_q=32, block_k=32, tiles=16, warps=8, stages=1)
+        block = 16 if deep else 32
+        return Tiles(block_q=block, block_k=block, tiles=512 // block, warps=8, stages=1)
+    if tensor_memory:
+        return Tiles(block_q=32, block_k=32 if deep else 64, tiles=16, warps=4, stages=2)
     return Tiles(block_q=64, block_k=64, tiles=8, warps=4, stages=2)

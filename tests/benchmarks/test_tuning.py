@@ -11,10 +11,11 @@ from memattn.benchmarks import tuning
 from memattn.benchmarks.shapes import JOINT_SHAPES, SHAPES
 from memattn.benchmarks.tuning import Failed, Timed, group_lines, groups, scores
 from memattn.benchmarks.tuning_kernels import KERNELS, Group, candidates
+from memattn.kernels.triton.launch import has_tensor_memory
 from memattn.kernels.triton.tiles import Tiles, backward_tiles, column_tiles, forward_tiles
 
 FAST, SLOW, BROKEN = (Tiles(64, 0, tiles, 4, 2) for tiles in (1, 2, 8))
-NOW = forward_tiles(77, 64, torch.bfloat16, biased=False)
+NOW = KERNELS["forward"].now(Group("forward", 77, 64, "bf16"))
 GROUP = Group("forward", 77, 64, "bf16")
 FOUND = [
     Timed("sdxl_64x64", FAST, 4.0, 5.0),
@@ -45,10 +46,12 @@ def test_layers_that_are_launched_alike_are_tuned_together():
 
 @pytest.mark.parametrize("group", groups(""), ids=str)
 def test_todays_tiles_are_tried_first_and_none_twice(group):
+    has_gpu = torch.cuda.is_available()
+    gpu = {"tensor_memory": has_gpu and has_tensor_memory(torch.device("cuda"))}
     today = {
-        "forward": forward_tiles(group.length, group.dim, torch.bfloat16, biased=False),
-        "backward": backward_tiles(group.dim, torch.bfloat16),
-        "columns": column_tiles(group.dim, torch.bfloat16),
+        "forward": forward_tiles(group.length, group.dim, torch.bfloat16, biased=False, **gpu),
+        "backward": backward_tiles(group.dim, torch.bfloat16, **gpu),
+        "columns": column_tiles(group.dim, torch.bfloat16, **gpu),
     }
     tried = candidates(group)
     assert tried[0] == KERNELS[group.kernel].now(group) == today[group.kernel]

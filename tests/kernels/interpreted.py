@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import memattn
+from memattn.kernels.triton import backward, columns, forward
 from tests.kernels.cross_attention import (
     assert_gradients_within_budget,
     assert_result_within_budget,
@@ -29,7 +30,11 @@ SIZES = [
     (2, 33, 128, 72),
     (2, 66, 129, 16),
     (1, 70, 333, 88),
+    (1, 20, 130, 256),
 ]
+
+# Beside them, cut up as for GPUs with tensor memory: one look and two.
+WITH_TENSOR_MEMORY = [(1, 70, 77, 40), (1, 40, 130, 64)]
 
 # What is at the ends of a range; and with "everything", tables by hand, laws and how memory lies.
 EDGES = ["cross_attention_edges", "column_statistics_edges"]
@@ -57,6 +62,11 @@ def main(files, only):
         for dtype in DTYPES:
             shape = (2, *size)
             check(shape, dtype, extras(shape) if number % 2 else {})
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (forward, backward, columns):
+            patch.setattr(module, "has_tensor_memory", lambda _: True)
+        for size in WITH_TENSOR_MEMORY:
+            check((2, *size), torch.float16, {})
     # The packages are those of the process that asked, whatever pyproject.toml says. Numbers beyond
     # the largest are part of the tests; numpy, which computes here, warns about them.
     settings = ["--quiet", "--override-ini=pythonpath=", "-p", "no:cacheprovider"]

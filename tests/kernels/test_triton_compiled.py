@@ -20,7 +20,8 @@ FEW = [
     Case("forward", "bf16", 40, 77, "statistics", 90),
     Case("forward", "bf16", 40, 77, "everything", 90),
     Case("forward", "fp16", 64, 77, "statistics", 80),
-    Case("forward", "bf16", 80, 333, "everything", 100),
+    Case("forward", "bf16", 40, 77, "everything", 100),
+    Case("forward", "bf16", 80, 77, "statistics", 100),
     Case("forward", "fp32", 64, 333, "plain", 90),
     Case("key_gradient", "bf16", 64, 333, "statistics", 80),
     Case("query_gradient", "fp16", 80, 333, "everything", 90),
@@ -63,10 +64,9 @@ def test_every_kernel_keeps_to_its_budget(case):
 def check(case):
     """Within what the GPUs have, and with the Triton of the table no worse than the table."""
     found = compiled(case)
-    assert_loads_and_products(case, found)
+    assert_sound(case, found)
     version, before = committed()[case]
     if version == triton.__version__:
-        assert found.spilled <= before.spilled, (found, before)
         assert found.registers <= before.registers, (found, before)
         assert found.shared <= before.shared, (found, before)
         assert found.instructions <= 1.02 * before.instructions, (found, before)
@@ -76,26 +76,15 @@ def test_the_table_has_every_case_and_none_beyond_what_gpus_have():
     table = committed()
     assert set(table) == set(cases())
     for case, (_, found) in table.items():
-        assert_loads_and_products(case, found)
+        assert_sound(case, found)
 
 
-def test_no_layer_of_stable_diffusion_spills_on_ampere_or_hopper():
-    layers = [
-        found
-        for case, (_, found) in committed().items()
-        if case.capability < 100
-        and (case.kernel, case.keys) == ("forward", 77)
-        and case.dim in (40, 64, 80, 160)
-        and case.dtype != "fp32"
-    ]
-    assert len(layers) == 2 * 2 * 4 * 3  # capabilities, dtypes, head dimensions, what is asked
-    assert {found.spilled for found in layers} == {0}
-
-
-def assert_loads_and_products(case, found):
-    """Memory that GPUs have; tensor cores where they take the dtype; of loads all of 16 bytes."""
+def assert_sound(case, found):
+    """No spills; memory that GPUs have; tensor cores where they take the dtype; wide loads."""
+    assert found.spilled == 0, (case, found)
     assert found.shared <= MOST_SHARED, (case, found)
-    assert found.narrow == 0, (case, found)
+    # Parts of 16 keys by 16 have one number for each of 256 threads; there are two, loaded once.
+    assert found.narrow <= 2, (case, found)
     if case.kernel != "fold":
         assert found.wide > 0 or case.dim == 8, (case, found)  # whose rows are as short as that
         assert (found.matrix > 0) == (case.dtype != "fp32"), (case, found)

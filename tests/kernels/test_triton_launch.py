@@ -8,7 +8,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from memattn.kernels.triton.launch import precision_of, readable, refusal, stride_unit, strides
+from memattn.kernels.triton.launch import (
+    has_tensor_memory,
+    precision_of,
+    readable,
+    refusal,
+    stride_unit,
+    strides,
+)
 from tests.gpus import on_gpu
 from tests.kernels.cross_attention import inputs
 
@@ -43,6 +50,17 @@ def test_an_axis_of_one_may_have_any_stride():
     odd = query.as_strided(query.shape, (7, *query.stride()[1:]))
     assert stride_unit(odd) == 8
     assert strides(8, odd) == [0, 5, 15]
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((8, 0), False), ((9, 0), False), ((10, 0), True), ((10, 3), True), ((12, 0), False)],
+)
+def test_gpus_that_multiply_into_a_memory_of_their_own(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    device = torch.device("cuda", 10 * capability[0] + capability[1])  # none that is cached
+    assert has_tensor_memory(device) is (expected and torch.version.hip is None)
+    assert not has_tensor_memory(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("setting", ["tf32", "ieee"])

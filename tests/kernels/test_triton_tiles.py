@@ -1,6 +1,7 @@
 """How the Triton kernels cut up depth, keys and queries."""
 
 import pytest
+import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -50,19 +51,30 @@ def test_two_parts_are_the_tightest_and_save_enough():
         assert max(parts(length)) <= 128
 
 
+@pytest.mark.parametrize("tensor_memory", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("dim", range(8, 257, 8))
-def test_tiles_are_what_the_kernels_can_be_compiled_with(dim, dtype):
+def test_tiles_are_what_the_kernels_can_be_compiled_with(dim, dtype, tensor_memory):
+    gpu = {"tensor_memory": tensor_memory}
     tiles = [
-        forward_tiles(keys, dim, dtype, biased=biased)
+        forward_tiles(keys, dim, dtype, biased=biased, **gpu)
         for keys in (1, 16, 77, 120, 128, 129, 1024)
         for biased in (False, True)
     ]
-    for one in (*tiles, backward_tiles(dim, dtype), column_tiles(dim, dtype)):
+    for one in (*tiles, backward_tiles(dim, dtype, **gpu), column_tiles(dim, dtype, **gpu)):
         assert one.block_q % 16 == 0  # rows r and r + 8 of every 16 are added in one thread
         assert one.block_q.bit_count() == 1
         assert one.block_k.bit_count() <= 1
         assert one.warps in (4, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("tensor_memory", [False, True])
+def test_the_prompts_of_stable_diffusion_are_one_tile_on_every_gpu(dtype, tensor_memory):
+    for dim in (40, 64, 80):
+        tiles = forward_tiles(77, dim, dtype, biased=False, tensor_memory=tensor_memory)
+        assert tiles.block_k == 0
+        assert tiles.block_q * tiles.tiles == 256  # partial sums do not depend on the GPU
 
 
 @pytest.mark.parametrize(
