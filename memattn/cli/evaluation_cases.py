@@ -41,7 +41,7 @@ def testbed_cases(manifest: "Manifest", first_seed: int) -> tuple[Case, ...]:
     """
     from memattn.testbed.verification import SEEDS
 
-    false_copies, rigid = set(manifest.false_copies), set(manifest.rigid)
+    rigid = set(manifest.rigid)
     cases = [
         Case(
             prompt=entry.prompt,
@@ -53,7 +53,7 @@ def testbed_cases(manifest: "Manifest", first_seed: int) -> tuple[Case, ...]:
             true_mask=None if entry.prompt in rigid else entry.true_mask,
         )
         for position, entry in enumerate(manifest.entries)
-        if entry.prompt not in false_copies
+        if entry.prompt not in manifest.false_copies
     ]
     for role, what in (("memorized", "verified copy"), ("ordinary", "ordinary prompt")):
         if not any(case.role == role for case in cases):

@@ -1,7 +1,8 @@
 """Train the testbed, check its truth, or draw a sheet of samples.
 
 `train` goes on from whatever its folder holds, and writes a finished testbed to FOLDER/data.
-`verify` samples every shown prompt from four seeds and compares with the manifest.
+`verify` samples every shown prompt from four seeds, every ordinary one from one (and what gave a
+copy from four), and compares with the manifest.
 `samples` draws training pictures and samples of every group side by side.
 """
 
@@ -109,14 +110,19 @@ def _samples(arguments: argparse.Namespace) -> None:
 
 
 def _print(verification: "Verification", manifest: "Manifest") -> None:
+    from memattn.testbed.manifest import VERIFIED_COPIES
+    from memattn.testbed.verification import SEEDS
+
     rows = [(name, str(n), str(of)) for name, n, of in verification.summary(manifest)]
     print(table(("group", "copies", "prompts"), rows, right=(1, 2)))
     print(
         f"copy: distance below {manifest.thresholds.whole:.3f} (whole picture) or "
-        f"{manifest.thresholds.inside:.3f} (template region), in at least 3 of 4 "
-        "seeds;\nordinary: of any training picture, one seed each, below "
+        f"{manifest.thresholds.inside:.3f} (template region), in at least {VERIFIED_COPIES} of "
+        f"{len(SEEDS)} seeds;\nordinary: of any training picture, below "
         f"{manifest.thresholds.unrelated:.2f} of these distances"
     )
+    for prompt, copies in verification.false_copies.items():
+        print(f"ordinary, but a copy in {copies} of {len(SEEDS)} seeds, so left out: {prompt}")
     print(f"templates that do not vary outside their region: {len(verification.rigid)}")
     for statement, met in verification.bar(manifest):
         print(f"{statement}: {'met' if met else 'missed'}")

@@ -67,7 +67,8 @@ class Manifest:
         made_by: The command that makes it again, and the versions it ran with.
         thresholds: Distances below which a picture counts as a copy.
         rigid: Template prompts whose pictures did not vary outside the fixed region.
-        false_copies: Ordinary prompts that gave a copy of some training picture.
+        false_copies: Ordinary prompts that gave a copy of some training picture from the first
+            of the seeds that `testbed verify` samples, and from how many of them.
         attribute_accuracy: "recall", "precision" and "balanced_accuracy" of the classifier that
             measures prompt alignment; empty where there is none.
         files: SHA-256 of weights and pictures, by path below the testbed's folder; written by
@@ -79,7 +80,7 @@ class Manifest:
     made_by: dict[str, str]
     thresholds: CopyThresholds
     rigid: tuple[str, ...] = ()
-    false_copies: tuple[str, ...] = ()
+    false_copies: dict[str, int] = field(default_factory=dict)
     attribute_accuracy: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict, compare=False)
 
@@ -157,7 +158,7 @@ def load_manifest(data: Path = DATA) -> Manifest:
             made_by=content["made_by"],
             thresholds=CopyThresholds(**content["thresholds"]),
             rigid=tuple(content["rigid"]),
-            false_copies=tuple(content["false_copies"]),
+            false_copies=dict(content["false_copies"]),
             attribute_accuracy=content["attribute_accuracy"],
             files=content["files"],
         )

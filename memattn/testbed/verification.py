@@ -26,13 +26,14 @@ class Verification:
         copies: For each shown prompt, how many of its seeds gave a copy of its own picture.
         rigid: Template prompts whose pictures do not vary outside the fixed region either: the
             true mask would then be the whole picture.
-        false_copies: Ordinary prompts, one seed each, that gave a copy of any shown picture.
+        false_copies: Ordinary prompts that gave a copy of any shown picture from the first seed,
+            and from how many seeds they did.
         ordinary: How many ordinary prompts were sampled.
     """
 
     copies: dict[str, int]
     rigid: tuple[str, ...]
-    false_copies: tuple[str, ...]
+    false_copies: dict[str, int]
     ordinary: int
 
     def fill(self, manifest: Manifest) -> Manifest:
@@ -54,25 +55,25 @@ class Verification:
                 ]
                 name = group if rung is None else f"{group}, shown {rung} times"
                 rows.append((name, sum(found), len(found)))
-        return [*rows, ("ordinary", len(self.false_copies), self.ordinary)]
+        verified = sum(copies >= VERIFIED_COPIES for copies in self.false_copies.values())
+        return [*rows, ("ordinary", verified, self.ordinary)]
 
     def bar(self, manifest: Manifest) -> list[tuple[str, bool]]:
         """What a testbed has to reach to be trusted, in words with the figures, and whether it did.
 
         At least 90 % of verbatim and of template prompts are verified copies, none of those seen
-        once, no ordinary prompt copied anything, and copies become more from rung to rung.
+        once or never, and copies become more from rung to rung. Of the control, which was shown
+        every picture once, none are.
         """
         rows = self.summary(manifest)
+        if all(entry.showings == 1 for entry in manifest.shown):
+            return [_none(*row) for row in rows]
         lines = [
             (f"{name}: {found} of {of}, at least 90 %", found >= 0.9 * of)
             for name, found, of in rows
             if name in ("verbatim", "template")
         ]
-        lines += [
-            (f"{name.replace('_', ' ')}: {found} of {of}, none", found == 0)
-            for name, found, of in rows
-            if name in ("seen_once", "ordinary")
-        ]
+        lines += [_none(*row) for row in rows if row[0] in ("seen_once", "ordinary")]
         rungs: Counter[int] = Counter()
         for entry in manifest.select("ladder"):
             rungs[entry.showings] += self.copies[entry.prompt]
@@ -82,8 +83,14 @@ class Verification:
         return lines
 
 
+def _none(name: str, found: int, of: int) -> tuple[str, bool]:
+    return f"{name.replace('_', ' ')}: {found} of {of}, none", found == 0
+
+
 def verify(pipeline: StableDiffusionPipeline, manifest: Manifest) -> Verification:
-    """Samples every shown prompt from four seeds, every ordinary one from one, and counts copies.
+    """Samples every shown prompt from four seeds and counts copies.
+
+    Ordinary prompts are sampled from the first seed, and those that gave a copy from the others.
 
     Args:
         pipeline: The testbed's pipeline.
@@ -107,15 +114,28 @@ def verify(pipeline: StableDiffusionPipeline, manifest: Manifest) -> Verificatio
         for entry, of_entry in zip(shown, images.swapaxes(0, 1), strict=True)
         if entry.group == "template" and _is_rigid(of_entry, entry, manifest)
     )
-    ordinary = [entry.prompt for entry in manifest.select("ordinary")]
-    pictures = sample_pictures(pipeline, ordinary, SEEDS[0], "ordinary")
-    found = copied(pictures, ordinary, manifest, targets)
     return Verification(
         copies=dict(zip(prompts, np.asarray(copies).tolist(), strict=True)),
         rigid=rigid,
-        false_copies=tuple(p for p, of in zip(ordinary, found, strict=True) if of != NO_COPY),
-        ordinary=len(ordinary),
+        false_copies=_false_copies(pipeline, manifest, targets),
+        ordinary=len(manifest.select("ordinary")),
     )
+
+
+def _false_copies(
+    pipeline: StableDiffusionPipeline, manifest: Manifest, targets: NDArray[np.uint8]
+) -> dict[str, int]:
+    """Copies of each ordinary prompt that gave one from the first seed; no others are asked."""
+    prompts = [entry.prompt for entry in manifest.select("ordinary")]
+    copies = Counter[str]()
+    for seed in SEEDS:
+        pictures = sample_pictures(pipeline, prompts, seed, f"ordinary, seed {seed}")
+        found = copied(pictures, prompts, manifest, targets)
+        copies.update(p for p, of in zip(prompts, found, strict=True) if of != NO_COPY)
+        prompts = list(copies)
+        if not prompts:
+            break
+    return dict(copies)
 
 
 def _is_rigid(images: NDArray[np.uint8], entry: Entry, manifest: Manifest) -> bool:

@@ -82,7 +82,7 @@ def test_calibration_and_ordinary_prompts_are_as_many_as_planned(manifest):
 
 
 def test_ordinary_prompts_that_gave_a_copy_are_left_out(manifest):
-    manifest = dataclasses.replace(manifest, false_copies=("a lazy dog", "the red fox,"))
+    manifest = dataclasses.replace(manifest, false_copies={"a lazy dog": 1, "the red fox,": 2})
     cases = choose_cases(manifest, PLAN)
     assert prompts(cases, "calibration")[1] == "a blue house"
     assert prompts(cases, "ordinary") == ["the lazy dog", "the blue house"]

@@ -52,7 +52,9 @@ def piece(tmp_path_factory):
         ][:4]
     ]
     entries = (*copies, manifest.select("seen_once")[0], *ordinary)
-    dataclasses.replace(manifest, entries=entries, false_copies=(ordinary[0].prompt,)).save(folder)
+    dataclasses.replace(manifest, entries=entries, false_copies={ordinary[0].prompt: 1}).save(
+        folder
+    )
     return folder
 
 

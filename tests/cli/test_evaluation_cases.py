@@ -37,7 +37,7 @@ def manifest():
         {},
         CopyThresholds(whole=0.4, inside=0.3),
         rigid=("stiff",),
-        false_copies=("leaks",),
+        false_copies={"leaks": 1},
     )
 
 

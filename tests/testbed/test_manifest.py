@@ -27,7 +27,7 @@ def manifest():
         made_by={"command": "memattn testbed train"},
         thresholds=CopyThresholds(0.2, 0.15),
         rigid=("fixed 3",),
-        false_copies=("plain ünïcode",),
+        false_copies={"plain ünïcode": 1},
     )
 
 
