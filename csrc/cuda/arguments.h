@@ -10,7 +10,8 @@ enum class Dtype { kFloat16, kBFloat16 };
 // A tensor [B, H, L, D] whose last axis is contiguous; strides in elements.
 struct Rows {
   const void* data;
-  int64_t batch, head, position;
+  int64_t batch, head;
+  int position;
 };
 
 // Attention of all queries [B, H, Lq, D] over keys that fit shared memory. What is null was not
@@ -27,18 +28,19 @@ struct ForwardArguments {
   float* logsumexp;  // [B, H, Lq]
   int heads, queries, keys;
   int padded_keys;   // as planned
-  int tiles;         // per block
-  int chunks;        // blocks per head
+  int tiles;         // per chunk
+  int chunks;        // per head
+  int all_chunks;    // of all heads of all samples
+  int blocks;        // that share them
   float scale_log2;  // scale times log2 e: logits are to base 2
 };
 
-// Sums of blocks [heads, chunks, keys], and where they go, [heads, keys].
+// Sums of chunks [heads, chunks, keys], and where they go, [heads, keys].
 struct FoldArguments {
   const float* mass;
   const float* entropy;
   float* folded_mass;
   float* folded_entropy;
-  int64_t heads;
   int chunks, keys;
 };
 

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(32 * kLongWarps)
 }
 
 template <Dtype kDtype, int kDim, bool kStatistics>
-cudaError_t launch(const ForwardArguments& call, int blocks, int most_shared, cudaStream_t stream) {
+cudaError_t launch(ForwardArguments& call, const Device& device, cudaStream_t stream) {
   static_assert(kShortKeys[0] == 32 && kShortKeys[1] == 80 && kShortKeys[2] == 128);
   void (*kernel)(ForwardArguments);
   switch (call.padded_keys) {
@@ -36,26 +36,31 @@ cudaError_t launch(const ForwardArguments& call, int blocks, int most_shared, cu
     case 128: kernel = short_keys_kernel<kDtype, kDim, 128, kStatistics>; break;
     default: kernel = long_keys_kernel<kDtype, kDim, kStatistics>;
   }
-  const int warps = is_short(call.keys) ? kShortWarps : kLongWarps;
+  const int threads = 32 * (is_short(call.keys) ? kShortWarps : kLongWarps);
   const int bytes = shared_bytes(kDim, call.padded_keys, kStatistics);
   // More has to be asked for. Not for this call alone: another thread may be launching the kernel
   // for other keys.
   constexpr auto kMost = cudaFuncAttributeMaxDynamicSharedMemorySize;
-  if (bytes > 48 * 1024 && cudaFuncSetAttribute(kernel, kMost, most_shared) != cudaSuccess)
+  if (bytes > 48 * 1024 && cudaFuncSetAttribute(kernel, kMost, device.most_shared) != cudaSuccess)
     return cudaGetLastError();
-  kernel<<<blocks, 32 * warps, bytes, stream>>>(call);
+  int at_a_time = 0;
+  if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&at_a_time, kernel, threads, bytes) !=
+      cudaSuccess)
+    return cudaGetLastError();
+  call.blocks = blocks_of(call.all_chunks, device.processors, at_a_time);
+  kernel<<<call.blocks, threads, bytes, stream>>>(call);
   return cudaGetLastError();
 }
 
 template <int kDim>
-cudaError_t attend(const ForwardArguments& call, Dtype dtype, bool statistics, int blocks,
-                   int most_shared, cudaStream_t stream) {
+cudaError_t attend(ForwardArguments call, Dtype dtype, bool statistics, const Device& device,
+                   cudaStream_t stream) {
   using enum Dtype;
   if (dtype == kFloat16)
-    return statistics ? launch<kFloat16, kDim, true>(call, blocks, most_shared, stream)
-                      : launch<kFloat16, kDim, false>(call, blocks, most_shared, stream);
-  return statistics ? launch<kBFloat16, kDim, true>(call, blocks, most_shared, stream)
-                    : launch<kBFloat16, kDim, false>(call, blocks, most_shared, stream);
+    return statistics ? launch<kFloat16, kDim, true>(call, device, stream)
+                      : launch<kFloat16, kDim, false>(call, device, stream);
+  return statistics ? launch<kBFloat16, kDim, true>(call, device, stream)
+                    : launch<kBFloat16, kDim, false>(call, device, stream);
 }
 
 }  // namespace memattn::cuda

@@ -1,4 +1,4 @@
 #include "cuda/attend.h"
 
-template cudaError_t memattn::cuda::attend<112>(const ForwardArguments&, Dtype, bool, int, int,
+template cudaError_t memattn::cuda::attend<112>(ForwardArguments, Dtype, bool, const Device&,
                                                 cudaStream_t);

@@ -17,11 +17,10 @@ namespace memattn::cuda {
 namespace {
 
 constexpr char kOp[] = "cross_attention";
-constexpr int kFoldThreads = 128;
 
 __global__ void __launch_bounds__(kFoldThreads)
     fold_kernel(const __grid_constant__ FoldArguments call) {
-  fold_key(call, int64_t{blockIdx.x} * kFoldThreads + threadIdx.x);
+  fold_head(call, blockIdx.x, blockIdx.y == 1, threadIdx.x);
 }
 
 void check_done(cudaError_t error) {
@@ -41,6 +40,7 @@ Tensor readable(const Tensor& tensor) {
       tensor.stride(3) == 1 && reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
   for (int axis = 0; axis < 3; ++axis)
     aligned = aligned && (tensor.size(axis) == 1 || tensor.stride(axis) % 8 == 0);
+  aligned = aligned && tensor.stride(2) <= std::numeric_limits<int>::max();
   if (aligned) return tensor;
   Tensor copy = torch::stable::new_empty(
       tensor, {tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3)});
@@ -55,7 +55,8 @@ void check_device(const char* name, const std::optional<Tensor>& tensor, const T
 }
 
 Rows rows_of(const Tensor& tensor) {
-  return {tensor.const_data_ptr(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
+  return {tensor.const_data_ptr(), tensor.stride(0), tensor.stride(1),
+          static_cast<int>(tensor.stride(2))};
 }
 
 Dtype dtype_of(const Tensor& tensor) {
@@ -81,11 +82,12 @@ decltype(&attend<64>) attend_of(int64_t dim) {
                   ", expected 40, 64, 72, 80, 96, 112, 128 or 160");
 }
 
-// What a block may have of the shared memory of a multiprocessor.
-int most_shared_bytes(int32_t device) {
-  int bytes = 0;
-  check_done(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  return bytes;
+Device device_of(int32_t index) {
+  Device device;
+  check_done(
+      cudaDeviceGetAttribute(&device.most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
+  check_done(cudaDeviceGetAttribute(&device.processors, cudaDevAttrMultiProcessorCount, index));
+  return device;
 }
 
 // [B, H, chunks, keys], or [0] where there are no sums.
@@ -119,14 +121,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
   STD_TORCH_CHECK(0 < queries && queries <= kMostQueries, kOp, ": got ", queries,
                   " queries, expected 1 to ", kMostQueries);
   const Plan cut = plan(static_cast<int>(queries), static_cast<int>(keys));
-  STD_TORCH_CHECK(heads * cut.chunks <= kMostBlocks, kOp, ": got ", heads,
-                  " heads of all samples, expected at most ", kMostBlocks / cut.chunks);
+  STD_TORCH_CHECK(heads * cut.chunks <= kMostChunks, kOp, ": got ", heads,
+                  " heads of all samples, expected at most ", kMostChunks / cut.chunks);
   const auto attend = attend_of(dim);
-  const int most_shared = most_shared_bytes(query.get_device_index());
+  const Device device = device_of(query.get_device_index());
   const int needed = shared_bytes(static_cast<int>(dim), static_cast<int>(keys), statistics);
-  STD_TORCH_CHECK(needed <= most_shared, kOp, ": got ", keys, " keys of dimension ", dim,
+  STD_TORCH_CHECK(needed <= device.most_shared, kOp, ": got ", keys, " keys of dimension ", dim,
                   ", which take ", needed, " bytes of shared memory, expected at most ",
-                  most_shared, " on this GPU");
+                  device.most_shared, " on this GPU");
 
   const Tensor output = empty_heads_last(query);
   const Tensor token_map = empty_float32(query, token.has_value(), queries);
@@ -156,23 +158,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_attention(
       .padded_keys = padded_keys(static_cast<int>(keys)),
       .tiles = cut.tiles,
       .chunks = cut.chunks,
+      .all_chunks = static_cast<int>(heads * cut.chunks),
       .scale_log2 = static_cast<float>(scale * M_LOG2E),
   };
   const cudaStream_t stream = current_stream(query.get_device_index());
-  const auto blocks = static_cast<int>(heads * cut.chunks);
-  check_done(attend(call, dtype_of(query), statistics, blocks, most_shared, stream));
+  check_done(attend(call, dtype_of(query), statistics, device, stream));
   if (folds) {
     const FoldArguments sums = {
         .mass = call.mass,
         .entropy = call.entropy,
         .folded_mass = floats_or_null(mass, true),
         .folded_entropy = floats_or_null(entropy, true),
-        .heads = heads,
         .chunks = cut.chunks,
         .keys = call.keys,
     };
-    const auto fold_blocks = static_cast<int>(divided_up(heads * keys, kFoldThreads));
-    fold_kernel<<<fold_blocks, kFoldThreads, 0, stream>>>(sums);
+    fold_kernel<<<dim3(static_cast<unsigned>(heads), 2), kFoldThreads, 0, stream>>>(sums);
     check_done(cudaGetLastError());
   }
   return {output, mass, entropy, token_map, lse};

@@ -1,4 +1,4 @@
-// The sums of several blocks made one, always in the same order.
+// The sums of several chunks made one, always in the same order.
 #pragma once
 
 #include <cstdint>
@@ -7,19 +7,23 @@
 
 namespace memattn::cuda {
 
-// One key of one head, of mass or of entropy. What a sum loses is added to the next (Kahan).
-inline __device__ void fold_key(const FoldArguments& call, int64_t index) {
-  if (index >= call.heads * call.keys) return;
-  const int64_t head = index / call.keys, key = index % call.keys;
-  for (int which = 0; which < 2; ++which) {
-    const float* part = (which ? call.entropy : call.mass) + head * call.chunks * call.keys + key;
+constexpr int kFoldThreads = 128;
+
+// All keys of one head, of mass or of entropy. What a sum loses is added to the next (Kahan).
+inline __device__ void fold_head(const FoldArguments& call, int head, bool is_entropy, int thread) {
+  const int64_t place = static_cast<int64_t>(head) * call.keys;
+  const float* const parts = (is_entropy ? call.entropy : call.mass) + place * call.chunks;
+  float* const folded = (is_entropy ? call.folded_entropy : call.folded_mass) + place;
+  for (int key = thread; key < call.keys; key += kFoldThreads) {
     float total = 0.0f, lost = 0.0f;
-    for (int chunk = 0; chunk < call.chunks; ++chunk, part += call.keys) {
-      const float term = *part - lost, sum = total + term;
+#pragma unroll 8  // loads that wait for each other would be all that it does
+    for (int chunk = 0; chunk < call.chunks; ++chunk) {
+      const float term = parts[static_cast<int64_t>(chunk) * call.keys + key] - lost;
+      const float sum = total + term;
       lost = (sum - total) - term;
       total = sum;
     }
-    (which ? call.folded_entropy : call.folded_mass)[index] = total;
+    folded[key] = total;
   }
 }
 

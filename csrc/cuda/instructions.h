@@ -16,10 +16,10 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// 16 bytes from global to shared memory, or zeros; later, once their group has been waited for.
-__device__ __forceinline__ void copy_16_bytes(void* shared, const void* global, bool exists) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)),
-               "l"(global), "r"(exists ? 16 : 0)
+// 16 bytes from global to shared memory; later, once their group has been waited for.
+__device__ __forceinline__ void copy_16_bytes(void* shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared_address(shared)),
+               "l"(global)
                : "memory");
 }
 

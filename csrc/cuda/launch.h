@@ -7,10 +7,15 @@
 
 namespace memattn::cuda {
 
-// `blocks` is B * H * chunks; `most_shared` the bytes of shared memory that a block of this GPU may
-// have, which are enough.
+// What a launch has to know of the GPU.
+struct Device {
+  int most_shared;  // bytes of shared memory that a block may have
+  int processors;   // multiprocessors
+};
+
+// The call says everything but how many blocks there are; it fits the device's shared memory.
 template <int kDim>
-cudaError_t attend(const ForwardArguments& call, Dtype dtype, bool statistics, int blocks,
-                   int most_shared, cudaStream_t stream);
+cudaError_t attend(ForwardArguments call, Dtype dtype, bool statistics, const Device& device,
+                   cudaStream_t stream);
 
 }  // namespace memattn::cuda

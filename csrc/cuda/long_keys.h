@@ -13,15 +13,16 @@
 namespace memattn::cuda {
 
 template <Dtype kDtype, int kDim, bool kStatistics>
-class LongKeys : Warp<kDtype, kDim, kLongWarps> {
+class LongKeys : Warp<LongKeys<kDtype, kDim, kStatistics>, kDtype, kDim, kLongWarps> {
  public:
   static __device__ void run(const ForwardArguments& call, char* shared, int block, int thread) {
-    LongKeys(call, shared, block, thread).run();
+    LongKeys(call, shared, block, thread).Base::run();
   }
 
  private:
-  using Base = Warp<kDtype, kDim, kLongWarps>;
-  using Base::call_, Base::lane_, Base::shifts_, Base::token_, Base::warp_;
+  using Base = Warp<LongKeys, kDtype, kDim, kLongWarps>;
+  friend Base;
+  using Base::call_, Base::lane_, Base::shifts_, Base::sums_at_, Base::token_, Base::warp_;
   using Base::kDepthSteps, Base::kOutputTiles, Base::kStride;
   static constexpr int kOfTile = kRows * kStride;
   static constexpr int kEvenTiles = padded(kOutputTiles, 2);
@@ -33,36 +34,48 @@ class LongKeys : Warp<kDtype, kDim, kLongWarps> {
     shifts_ = reinterpret_cast<float*>(values_ + call_.padded_keys * kStride);
     uint16_t* const all_queries = reinterpret_cast<uint16_t*>(shifts_ + call_.padded_keys);
     queries_ = all_queries + warp_ * kOfTile;
-    all_sums_ = reinterpret_cast<float*>(all_queries + kLongWarps * kOfTile);
-    if constexpr (kStatistics)
-      for (int key = 0; key < call_.padded_keys; key += kKeyStep) *sum(key) = 0.0f;
+    sums_at_ = reinterpret_cast<float*>(all_queries + kLongWarps * kOfTile);
+    Base::clear_beyond_depth(keys_, 2 * call_.padded_keys);
+    Base::clear_beyond_depth(all_queries, kLongWarps * kRows);
+    Base::clear_values(values_, call_.padded_keys);
+    if constexpr (kStatistics) clear_sums();
   }
 
-  __device__ void run() {
+  __device__ void load_head(int first_tile) {
     Base::load_keys(keys_, call_.key, call_.padded_keys);
-    Base::load_keys(values_, call_.value, call_.padded_keys);
-    Base::load_queries(queries_, 0);
+    Base::load_keys(values_, call_.value, call_.keys);
+    Base::load_queries(queries_, first_tile);
     end_group_of_copies();
     Base::load_shifts(call_.padded_keys);
     wait_for_copies<0>();
     wait_for_block();
-    for (int tile = 0; Base::has_queries(tile); ++tile) {
-      uint32_t queries[kDepthSteps][4];
-#pragma unroll
-      for (int step = 0; step < kDepthSteps; ++step) Base::load_left(queries[step], queries_, step);
-      wait_for_warp();  // the queries are in registers: the next may come
-      Base::load_queries(queries_, tile + 1);
-      end_group_of_copies();
-      attend(tile, queries);
-      wait_for_copies<0>();
-      wait_for_warp();
-    }
-    if constexpr (kStatistics) Base::store_sums(all_sums_, kSumsPerKey * call_.padded_keys);
   }
 
-  // This lane's place in this warp's sums of 16 keys.
   __device__ float* sum(int first_key) const {
-    return all_sums_ + kSumsPerKey * (warp_ * call_.padded_keys + first_key) + lane_;
+    return Base::sum_of_keys(first_key, call_.padded_keys);
+  }
+
+  __device__ void clear_sums() {
+    for (int key = 0; key < call_.padded_keys; key += kKeyStep) *sum(key) = 0.0f;
+  }
+
+  __device__ void attend(int tile) {
+    uint32_t queries[kDepthSteps][4];
+#pragma unroll
+    for (int step = 0; step < kDepthSteps; ++step) Base::load_left(queries[step], queries_, step);
+    wait_for_warp();  // the queries are in registers: the next may come
+    Base::load_queries(queries_, tile + 1);
+    end_group_of_copies();
+    attend(tile, queries);
+    wait_for_copies<0>();
+    wait_for_warp();
+  }
+
+  __device__ void finish_chunk(int chunk) {
+    if constexpr (kStatistics) {
+      Base::store_sums(chunk, call_.padded_keys);
+      clear_sums();
+    }
   }
 
   __device__ void attend(int tile, const uint32_t (&queries)[kDepthSteps][4]) {
@@ -152,7 +165,6 @@ class LongKeys : Warp<kDtype, kDim, kLongWarps> {
   }
 
   uint16_t *keys_, *values_, *queries_;
-  float* all_sums_;
 };
 
 }  // namespace memattn::cuda

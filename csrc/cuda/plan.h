@@ -1,15 +1,15 @@
-// How a call is cut up: arithmetic without a GPU. None of it may depend on B or H, or a sample's
-// sums would depend on its neighbours.
+// How a call is cut up: arithmetic without a GPU. A chunk is what one sum is of; none of what makes
+// it may depend on B or H, or a sample's sums would depend on its neighbours. Which block computes
+// a chunk does not change it.
 #pragma once
 
 #include <cstdint>
 
 namespace memattn::cuda {
 
-constexpr int kRows = 16;      // queries of one warp at a time: rows of one matrix instruction
-constexpr int kKeyStep = 16;   // keys that a matrix instruction sums over
-constexpr int kMostTiles = 4;  // of queries, per block
-constexpr int kMostBlocks = 2147483647;
+constexpr int kRows = 16;     // queries of one warp at a time: rows of one matrix instruction
+constexpr int kKeyStep = 16;  // keys that a matrix instruction sums over
+constexpr int kMostChunks = 2147483647;
 constexpr int kMostQueries = 1 << 30;
 
 // What numbers of keys are rounded up to where all logits of a query are in registers: 77 keys cost
@@ -25,7 +25,7 @@ constexpr int kShortWarps = 4, kLongWarps = 8;
 // long keys a warp has its queries in registers.
 constexpr int stages(int dim, bool is_short) { return !is_short ? 1 : dim <= 40 ? 3 : 2; }
 
-constexpr int64_t divided_up(int64_t length, int size) { return (length + size - 1) / size; }
+constexpr int64_t divided_up(int64_t length, int64_t size) { return (length + size - 1) / size; }
 constexpr int padded(int length, int size) { return divided_up(length, size) * size; }
 
 constexpr bool is_short(int keys) { return keys <= kMostShortKeys; }
@@ -47,28 +47,31 @@ constexpr bool sums_in_registers(int padded_keys) { return padded_keys <= 80; }
 
 constexpr int kSumsPerKey = 2;  // mass and entropy of one warp, where rows are added up
 
-// Bytes of shared memory: keys, values, the keys' shifts, each warp's queries, and the sums.
+// Bytes of shared memory: keys, values, the keys' shifts, each warp's queries, and its sums.
 constexpr int shared_bytes(int dim, int keys, bool statistics) {
   const int padded = padded_keys(keys), row = 2 * row_stride(dim);
   const int warps = is_short(keys) ? kShortWarps : kLongWarps;
-  const bool has_sums = statistics && !sums_in_registers(padded);
   const int queries = stages(dim, is_short(keys)) * kRows * row;
-  const int of_warp = queries + (has_sums ? 4 * kSumsPerKey * padded : 0);
+  const int of_warp = queries + (statistics ? 4 * kSumsPerKey * padded : 0);
   return 2 * padded * row + 4 * padded + warps * of_warp;
 }
 
 struct Plan {
-  int tiles;   // per block
-  int chunks;  // blocks per head
+  int tiles;   // of queries, per chunk
+  int chunks;  // per head
 };
 
+// Small chunks are shared out evenly; each costs a sum over the rows of a block, and one to fold.
 constexpr Plan plan(int queries, int keys) {
-  const int tile = kRows * (is_short(keys) ? kShortWarps : kLongWarps);
-  const int wanted = is_short(keys) ? 16 : 8;  // blocks per head, while they have some tiles each
-  const int all = divided_up(queries, tile);
-  int tiles = all / wanted;
-  tiles = tiles < 1 ? 1 : tiles > kMostTiles ? kMostTiles : tiles;
-  return {tiles, static_cast<int>(divided_up(all, tiles))};
+  const int64_t tile = kRows * (is_short(keys) ? kShortWarps : kLongWarps);
+  const int tiles = queries < 32 * tile ? 1 : queries < 512 * tile ? 2 : 4;
+  return {tiles, static_cast<int>(divided_up(queries, tiles * tile))};
+}
+
+// Blocks of a launch: as many as a GPU runs at a time, if there are chunks for them.
+constexpr int blocks_of(int64_t chunks, int processors, int per_processor) {
+  const int64_t at_a_time = int64_t{processors} * per_processor;
+  return static_cast<int>(chunks < at_a_time ? chunks : at_a_time);
 }
 
 }  // namespace memattn::cuda

@@ -1,8 +1,9 @@
 // Attention over keys whose logits fit the registers, with the sums over queries of what each got.
 //
-// A block has keys and values of one head in shared memory, once, and walks over some tiles of its
-// queries. Each of its warps goes alone: 16 queries' logits, softmax, sums and output stay in its
-// registers, while its next queries are on their way. Everything accumulates in float32.
+// A block has keys and values of one head in shared memory and walks over some chunks of its
+// queries, then over some of the next head's. Each of its warps goes alone: 16 queries' logits,
+// softmax, sums and output stay in its registers, while its next queries are on their way.
+// Everything accumulates in float32.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +14,16 @@ namespace memattn::cuda {
 
 // kKeys is Lk rounded up to one of kShortKeys.
 template <Dtype kDtype, int kDim, int kKeys, bool kStatistics>
-class ShortKeys : Warp<kDtype, kDim, kShortWarps> {
+class ShortKeys : Warp<ShortKeys<kDtype, kDim, kKeys, kStatistics>, kDtype, kDim, kShortWarps> {
  public:
   static __device__ void run(const ForwardArguments& call, char* shared, int block, int thread) {
-    ShortKeys(call, shared, block, thread).run();
+    ShortKeys(call, shared, block, thread).Base::run();
   }
 
  private:
-  using Base = Warp<kDtype, kDim, kShortWarps>;
-  using Base::call_, Base::lane_, Base::shifts_, Base::token_, Base::warp_;
+  using Base = Warp<ShortKeys, kDtype, kDim, kShortWarps>;
+  friend Base;
+  using Base::call_, Base::lane_, Base::shifts_, Base::sums_at_, Base::token_, Base::warp_;
   using Base::kDepthSteps, Base::kOutputTiles, Base::kStride;
   static constexpr int kKeyTiles = kKeys / 8;
   // What is computed at a time, an even number: all of a deep head's would not fit the registers.
@@ -37,26 +39,20 @@ class ShortKeys : Warp<kDtype, kDim, kShortWarps> {
     values_ = keys_ + kKeys * kStride;
     shifts_ = reinterpret_cast<float*>(values_ + kKeys * kStride);
     all_queries_ = reinterpret_cast<uint16_t*>(shifts_ + kKeys);
-    if constexpr (kStatistics && !kSumsInRegisters) {
-      all_sums_ = reinterpret_cast<float*>(all_queries_ + kShortWarps * kStages * kOfStage);
-      for (int j = 0; j < kKeyTiles; j += 2) *shared_sum(j) = 0.0f;
-    }
+    sums_at_ = reinterpret_cast<float*>(all_queries_ + kShortWarps * kStages * kOfStage);
+    Base::clear_beyond_depth(keys_, 2 * kKeys);
+    Base::clear_beyond_depth(all_queries_, kShortWarps * kStages * kRows);
+    Base::clear_values(values_, kKeys);
+    if constexpr (kStatistics) clear_sums();
   }
 
-  __device__ void run() {
+  __device__ void load_head(int first_tile) {
     Base::load_keys(keys_, call_.key, kKeys);
-    Base::load_keys(values_, call_.value, kKeys);
-    for (int tile = 0; tile < kAhead; ++tile) load_queries(tile);
+    Base::load_keys(values_, call_.value, call_.keys);
+    for (int i = 0; i < kAhead; ++i) load_queries(first_tile + i);
     Base::load_shifts(kKeys);
     wait_for_copies<kAhead - 1>();
     wait_for_block();
-    for (int tile = 0; Base::has_queries(tile); ++tile) {
-      load_queries(tile + kAhead);
-      attend(tile);
-      wait_for_copies<kAhead - 1>();
-      wait_for_warp();  // the next queries are here, and the output is gone
-    }
-    if constexpr (kStatistics) finish_sums();
   }
 
   __device__ void load_queries(int tile) const {
@@ -68,12 +64,21 @@ class ShortKeys : Warp<kDtype, kDim, kShortWarps> {
     return all_queries_ + (warp_ * kStages + tile % kStages) * kOfStage;
   }
 
-  // This lane's place in this warp's sums of 16 keys.
   __device__ float* shared_sum(int key_tile) const {
-    return all_sums_ + kSumsPerKey * (warp_ * kKeys + 8 * key_tile) + lane_;
+    return Base::sum_of_keys(8 * key_tile, kKeys);
+  }
+
+  __device__ void clear_sums() {
+    if constexpr (kSumsInRegisters) {
+#pragma unroll
+      for (ColumnSums& sums : sums_) sums = {};
+    } else {
+      for (int j = 0; j < kKeyTiles; j += 2) *shared_sum(j) = 0.0f;
+    }
   }
 
   __device__ void attend(int tile) {
+    load_queries(tile + kAhead);
     float logits[kKeyTiles][4];
     multiply_queries(logits, stage(tile));
     float row_max[2] = {-kInfinity, -kInfinity}, total[2] = {0.0f, 0.0f};
@@ -107,6 +112,8 @@ class ShortKeys : Warp<kDtype, kDim, kShortWarps> {
     for (int first = 0; first < kOutputTiles; first += kOutputGroup)
       multiply_values(tile, first, left, rows);
     store_output(tile);
+    wait_for_copies<kAhead - 1>();
+    wait_for_warp();  // the next queries are here, and the output is gone
   }
 
   // Products of 16 queries and all keys.
@@ -160,34 +167,29 @@ class ShortKeys : Warp<kDtype, kDim, kShortWarps> {
   // Whole rows of a head's output, 16 bytes at a time.
   __device__ void store_output(int tile) const {
     wait_for_warp();
-    for (int i = lane_; i < kRows * kOutputTiles; i += 32) {
-      const int row = i / kOutputTiles, piece = i % kOutputTiles;
-      const int place = Base::first_row(tile) + row;
-      if (place < call_.queries)
-        *reinterpret_cast<uint4*>(Base::output_row(place) + 8 * piece) =
-            *reinterpret_cast<const uint4*>(stage(tile) + row * kStride + 8 * piece);
-    }
+    const uint16_t* const from = stage(tile);
+    const int first = Base::first_row(tile);
+    uint16_t* const to = Base::output_row(first);
+    Base::template for_pieces<kRows>([&](int row, int piece) {
+      if (first + row < call_.queries)
+        *reinterpret_cast<uint4*>(to + static_cast<int64_t>(row) * call_.heads * kDim + 8 * piece) =
+            *reinterpret_cast<const uint4*>(from + row * kStride + 8 * piece);
+    });
   }
 
-  // What is in registers goes where this warp's queries were.
-  __device__ void finish_sums() {
-    if constexpr (kSumsInRegisters) {
-      constexpr int kOfWarp = kStages * kOfStage / 2;  // floats
-      static_assert(kSumsPerKey * kKeys <= kOfWarp);
-      float* const all = reinterpret_cast<float*>(all_queries_);
+  __device__ void finish_chunk(int chunk) {
+    if constexpr (kStatistics) {
+      if constexpr (kSumsInRegisters)
 #pragma unroll
-      for (int j = 0; j < kKeyTiles; j += 2)
-        all[warp_ * kOfWarp + 8 * kSumsPerKey * j + lane_] =
-            Base::over_rows_of(sums_[j], sums_[j + 1]);
-      Base::store_sums(all, kOfWarp);
-    } else {
-      Base::store_sums(all_sums_, kSumsPerKey * kKeys);
+        for (int j = 0; j < kKeyTiles; j += 2)
+          *shared_sum(j) = Base::over_rows_of(sums_[j], sums_[j + 1]);
+      Base::store_sums(chunk, kKeys);
+      clear_sums();
     }
   }
 
   uint16_t *keys_, *values_, *all_queries_;
-  float* all_sums_;
-  ColumnSums sums_[kSumsInRegisters ? kKeyTiles : 1] = {};
+  ColumnSums sums_[kSumsInRegisters ? kKeyTiles : 1];
 };
 
 }  // namespace memattn::cuda

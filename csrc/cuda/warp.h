@@ -17,7 +17,8 @@ constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kLeastLogit = -256.0f;
 
 __device__ __forceinline__ int min_of(int a, int b) { return a < b ? a : b; }
-__device__ __forceinline__ float larger(float a, float b) { return a > b ? a : b; }
+// Of a number and nan, the number.
+__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }
 __device__ __forceinline__ float sum_of(float a, float b) { return a + b; }
 
 // Over the four lanes that share a row.
@@ -57,41 +58,74 @@ struct ColumnSums {
   float mass[2], entropy[2];
 };
 
-// One warp of a block of kWarps, which has 16 queries of a head at a time.
-template <Dtype kDtype, int kDim, int kWarps>
+// One warp of a block of kWarps, which has 16 queries of a head at a time. Kernel is what derives
+// from it: `load_head` brings keys, values and the first queries, `attend` has a tile of queries,
+// and `finish_chunk` stores sums.
+template <class Kernel, Dtype kDtype, int kDim, int kWarps>
 class Warp {
+ public:
+  // All chunks of this block, head after head.
+  __device__ void run() {
+    const int end = first_chunk(block_ + 1);
+    for (int at = first_chunk(block_); at < end;) {
+      const int head = at / call_.chunks, chunk = at % call_.chunks;
+      const int end_chunk = min_of(call_.chunks, chunk + end - at);
+      enter(head);
+      end_tile_ = end_chunk * call_.tiles;
+      kernel().load_head(chunk * call_.tiles);
+      for (int of_head = chunk; of_head < end_chunk; ++of_head) {
+        for (int i = 0; i < call_.tiles; ++i) {
+          const int tile = of_head * call_.tiles + i;
+          if (has_queries(tile)) kernel().attend(tile);
+        }
+        kernel().finish_chunk(of_head);
+      }
+      at += end_chunk - chunk;
+      wait_for_block();  // the next head's keys go where these are
+    }
+  }
+
  protected:
   static constexpr int kStride = row_stride(kDim);
   static constexpr int kDepthSteps = padded(kDim, 16) / 16;
-  static constexpr int kPieces = 2 * kDepthSteps;  // of 16 bytes, in a row
+  static constexpr int kPieces = kDim / 8;  // of 16 bytes, in a row
   static constexpr int kOutputTiles = kDim / 8;
   static_assert(kDim % 8 == 0);
 
+  // Which pieces of rows a lane copies: whole rows side by side or, of long ones, 64 bytes of each
+  // of eight. All that depends on the lane is one row and one piece.
+  static constexpr int kLanesOfRow = kPieces <= 10 ? kPieces : 4;
+  static constexpr int kRowsAtOnce = 32 / kLanesOfRow;
+
   __device__ Warp(const ForwardArguments& call, int block, int thread)
-      : call_(call),
-        warp_(thread / 32),
-        lane_(thread % 32),
-        chunk_(block % call.chunks),
-        head_(block / call.chunks),
-        sample_(head_ / call.heads),
-        within_(head_ % call.heads) {
+      : call_(call), block_(block), warp_(thread / 32), lane_(thread % 32) {}
+
+  __device__ Kernel& kernel() { return static_cast<Kernel&>(*this); }
+
+  // Of all chunks: a block ends where the next one begins.
+  __device__ int first_chunk(int block) const {
+    return static_cast<int>(static_cast<int64_t>(block) * call_.all_chunks / call_.blocks);
+  }
+
+  __device__ void enter(int head) {
+    head_ = head;
+    sample_ = head / call_.heads;
+    within_ = head % call_.heads;
+    queries_from_ = head_of(call_.query);
     // A large begin_scale has to meet the scale before it meets the product.
-    if (call.begin_scale && lane_ % 4 == 0) begin_factor_ *= call.begin_scale[sample_];
-    if (call.token) {
+    begin_factor_ = call_.scale_log2;
+    if (call_.begin_scale && lane_ % 4 == 0) begin_factor_ *= call_.begin_scale[sample_];
+    if (call_.token) {
       // The nearest, should there be no such token: it cannot be looked at before.
-      const int64_t token = call.token[sample_];
-      token_ = token < 0 ? 0 : token < call.keys ? static_cast<int>(token) : call.keys - 1;
+      const int64_t token = call_.token[sample_];
+      token_ = token < 0 ? 0 : token < call_.keys ? static_cast<int>(token) : call_.keys - 1;
     }
   }
 
   // Where this warp's queries of a tile begin.
-  __device__ int first_row(int tile) const {
-    return ((chunk_ * call_.tiles + tile) * kWarps + warp_) * kRows;
-  }
+  __device__ int first_row(int tile) const { return (tile * kWarps + warp_) * kRows; }
 
-  __device__ bool has_queries(int tile) const {
-    return tile < call_.tiles && first_row(tile) < call_.queries;
-  }
+  __device__ bool has_queries(int tile) const { return first_row(tile) < call_.queries; }
 
   // Which query one half of this lane's numbers is of.
   __device__ int query_of(int tile, int half) const {
@@ -117,31 +151,62 @@ class Warp {
     return static_cast<uint16_t*>(call_.output) + (place * call_.heads + within_) * kDim;
   }
 
-  // All keys or values into shared memory, by the whole block; zeros beyond Lk and D.
-  __device__ void load_keys(uint16_t* shared, const Rows& rows, int padded_keys) const {
-#pragma unroll 2
-    for (int i = warp_ * 32 + lane_; i < padded_keys * kPieces; i += kWarps * 32) {
-      const int row = i / kPieces, piece = i % kPieces;
-      const bool exists = row < call_.keys && piece < kDim / 8;
-      const int64_t offset = exists ? row * rows.position + 8 * piece : 0;
-      copy_16_bytes(shared + row * kStride + 8 * piece, head_of(rows) + offset, exists);
+  // Calls a function for every row and piece of kCount rows that is this lane's.
+  template <int kCount, class Function>
+  __device__ void for_pieces(Function function) const {
+    const int first = lane_ / kLanesOfRow;
+    if (32 % kLanesOfRow != 0 && first >= kRowsAtOnce) return;
+#pragma unroll
+    for (int rows = 0; rows < kCount; rows += kRowsAtOnce) {
+      const int row = rows + first;
+      if (kCount % kRowsAtOnce != 0 && row >= kCount) break;
+#pragma unroll
+      for (int pieces = 0; pieces < kPieces; pieces += kLanesOfRow) {
+        const int piece = pieces + lane_ % kLanesOfRow;
+        if (kPieces % kLanesOfRow == 0 || piece < kPieces) function(row, piece);
+      }
     }
+  }
+
+  // Some keys or values into shared memory, by the whole block; beyond Lk the last one again.
+  __device__ void load_keys(uint16_t* shared, const Rows& rows, int count) const {
+    const uint16_t* const from = head_of(rows);
+    for (int first = warp_ * kRowsAtOnce; first < count; first += kWarps * kRowsAtOnce)
+      for_pieces<kRowsAtOnce>([&](int row, int piece) {
+        row += first;
+        const int64_t place = min_of(row, call_.keys - 1);
+        if (row < count)
+          copy_16_bytes(shared + row * kStride + 8 * piece,
+                        from + place * rows.position + 8 * piece);
+      });
   }
 
   // A tile of this warp's queries; beyond the last one the last, which then counts once.
   __device__ void load_queries(uint16_t* shared, int tile) const {
-    if (!has_queries(tile)) return;
-#pragma unroll 2
-    for (int i = lane_; i < kRows * kPieces; i += 32) {
-      const int row = i / kPieces, piece = i % kPieces;
-      const int place = min_of(first_row(tile) + row, call_.queries - 1);
-      const bool exists = piece < kDim / 8;
-      const int64_t offset = exists ? place * call_.query.position + 8 * piece : 0;
-      copy_16_bytes(shared + row * kStride + 8 * piece, head_of(call_.query) + offset, exists);
-    }
+    if (tile >= end_tile_ || !has_queries(tile)) return;
+    for_pieces<kRows>([&](int row, int piece) {
+      const int64_t place = min_of(first_row(tile) + row, call_.queries - 1);
+      copy_16_bytes(shared + row * kStride + 8 * piece,
+                    queries_from_ + place * call_.query.position + 8 * piece);
+    });
   }
 
-  // key_bias to base 2 less its largest, which softmax does not see and which would cost digits.
+  // Zeros that no copy touches: where rows have no depth any more, by the whole block.
+  __device__ void clear_beyond_depth(uint16_t* shared, int rows) const {
+    if constexpr (kDim % 16 != 0)
+      for (int row = warp_ * 32 + lane_; row < rows; row += kWarps * 32)
+        *reinterpret_cast<uint4*>(shared + row * kStride + kDim) = uint4{};
+  }
+
+  // And where there is no value: that of a key which does not exist meets a weight of 0.
+  __device__ void clear_values(uint16_t* values, int padded_keys) const {
+    for (int row = call_.keys + warp_; row < padded_keys; row += kWarps)
+      for (int piece = lane_; piece < kPieces; piece += 32)
+        *reinterpret_cast<uint4*>(values + row * kStride + 8 * piece) = uint4{};
+  }
+
+  // key_bias to base 2 less its largest, which softmax does not see and which would cost digits;
+  // -inf where there is no key.
   __device__ void load_shifts(int padded_keys) {
     const float* const bias =
         call_.key_bias ? call_.key_bias + static_cast<int64_t>(sample_) * call_.keys : nullptr;
@@ -151,7 +216,7 @@ class Warp {
     for (int mask = 16; mask > 0; mask /= 2) top = larger(top, across(top, mask));
     top_ = top == kInfinity || top == -kInfinity ? 0.0f : top;
     for (int key = warp_ * 32 + lane_; key < padded_keys; key += kWarps * 32)
-      shifts_[key] = bias && key < call_.keys ? (bias[key] - top_) * kLog2E : 0.0f;
+      shifts_[key] = key >= call_.keys ? -kInfinity : bias ? (bias[key] - top_) * kLog2E : 0.0f;
   }
 
   // Fragments of 16 queries, for one step of 16 along D.
@@ -170,16 +235,13 @@ class Warp {
   }
 
   // Products of 16 queries with 8 keys to logits to base 2: scale, begin_scale and key_bias, -inf
-  // where there is no key.
+  // where there is no key. What stands there is a key that counts elsewhere, so that its product
+  // with an infinite query makes nan of no row that is not nan by that key already.
   __device__ void finish_logits(float (&logits)[4], int tile) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int key = key_of(tile, i);
       const float factor = tile == 0 && i % 2 == 0 ? begin_factor_ : call_.scale_log2;
-      float logit = logits[i] * factor + shifts_[key];
-      // Not by way of the shift: an infinite query's product with no key is nan.
-      if (8 * tile + 8 > call_.keys && key >= call_.keys) logit = -kInfinity;
-      logits[i] = logit;
+      logits[i] = logits[i] * factor + shifts_[key_of(tile, i)];
     }
   }
 
@@ -217,6 +279,7 @@ class Warp {
   // What the token of this sample got, if it is among 8 keys.
   __device__ void store_map(int tile, int key_tile, const float (&weights)[4],
                             const RowTotals& rows) const {
+    if (token_ / 8 != key_tile) return;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int row = query_of(tile, i / 2);
@@ -231,7 +294,7 @@ class Warp {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int half = i / 2;
-      const float logit = logits[i] < kLeastLogit ? kLeastLogit : logits[i];
+      const float logit = larger(logits[i], kLeastLogit);
       sums.mass[i % 2] += weights[i] * rows.share[half];
       sums.entropy[i % 2] += weights[i] * (rows.offset[half] - logit * rows.share[half]);
     }
@@ -245,22 +308,27 @@ class Warp {
     return over_rows(numbers, lane_);
   }
 
-  // The block's sums, over warps in their order, each of which has left what `over_rows_of` gave
-  // for every 16 keys; from one warp's to the next are so many floats.
-  __device__ void store_sums(const float* of_warps, int from_warp_to_warp) const {
+  // This lane's place in this warp's sums of 16 keys, which are what `over_rows_of` gives.
+  __device__ float* sum_of_keys(int first_key, int padded_keys) const {
+    return sums_at_ + kSumsPerKey * (warp_ * padded_keys + first_key) + lane_;
+  }
+
+  // The block's sums of a chunk, over warps in their order.
+  __device__ void store_sums(int chunk, int padded_keys) const {
     wait_for_block();
-    const int64_t place = (static_cast<int64_t>(head_) * call_.chunks + chunk_) * call_.keys;
+    const int64_t place = (static_cast<int64_t>(head_) * call_.chunks + chunk) * call_.keys;
     for (int key = warp_ * 32 + lane_; key < call_.keys; key += kWarps * 32) {
       const float* of_warp =
-          of_warps + key / 16 * 16 * kSumsPerKey + key % 16 / 8 * 8 + key % 2 * 4 + key % 8 / 2;
+          sums_at_ + key / 16 * 16 * kSumsPerKey + key % 16 / 8 * 8 + key % 2 * 4 + key % 8 / 2;
       float mass = 0.0f, entropy = 0.0f;
-      for (int warp = 0; warp < kWarps; ++warp, of_warp += from_warp_to_warp) {
+      for (int warp = 0; warp < kWarps; ++warp, of_warp += kSumsPerKey * padded_keys) {
         mass += of_warp[0];
         entropy += of_warp[16];
       }
       call_.mass[place + key] = mass;
       call_.entropy[place + key] = entropy * kLn2;
     }
+    wait_for_block();  // the next chunk's sums go where these are
   }
 
   // Weights of 16 keys as fragments of 16 bits.
@@ -287,11 +355,12 @@ class Warp {
   }
 
   const ForwardArguments& call_;
-  const int warp_, lane_, chunk_, head_, sample_, within_;
-  float begin_factor_ = call_.scale_log2;
+  const int block_, warp_, lane_;
+  int head_, sample_, within_, end_tile_;
+  const uint16_t* queries_from_;
+  float begin_factor_, top_;
   int token_ = -1;
-  float top_;
-  float* shifts_;  // where the kernel has room for them
+  float *shifts_, *sums_at_;  // where the kernel has room for them
 };
 
 }  // namespace memattn::cuda

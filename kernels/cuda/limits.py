@@ -37,9 +37,9 @@ def shared_bytes(dim: int, keys: int, statistics: bool) -> int:
     row = 2 * ((dim + 15) // 16 * 16 + 8)
     if keys <= _SHORT_KEYS[-1]:
         padded = next(size for size in _SHORT_KEYS if size >= keys)
-        warps, queries, has_sums = 4, 48 if dim <= 40 else 32, padded > 80
+        warps, queries = 4, 48 if dim <= 40 else 32
     else:
         padded = (keys + 15) // 16 * 16
-        warps, queries, has_sums = 8, 16, True
-    sums = 8 * padded if statistics and has_sums else 0
+        warps, queries = 8, 16
+    sums = 8 * padded if statistics else 0
     return 2 * padded * row + 4 * padded + warps * (queries * row + sums)

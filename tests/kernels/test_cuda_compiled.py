@@ -90,7 +90,7 @@ def test_short_keys_keep_to_their_registers_and_have_the_instructions_meant(
 
 def test_long_keys_keep_to_their_registers_and_have_the_instructions_meant(tmp_path):
     registers, code = compile_one(tmp_path, 90, "long_keys_kernel", "kBFloat16", 72)
-    assert registers <= 128  # two blocks of eight warps, where their keys fit
+    assert registers <= 144  # at 300 keys of that dimension memory is for one block, not registers
     # Products with 16 keys, along 80 of D: once for the totals, once more beside the values.
     assert count(r"HMMA\.16816\.F32", code) == 2 * 5 * 2 + 9
     assert count(r"LDSM\.16\.M88\.4", code) == 5 + 2 * 5

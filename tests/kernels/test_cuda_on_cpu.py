@@ -1,5 +1,6 @@
 """The CUDA kernels without a GPU: their source, run on the processor, against float64."""
 
+import ctypes
 import re
 
 import pytest
@@ -64,14 +65,30 @@ def test_threads_may_run_in_any_order(shape):
     assert all(torch.equal(*pair) for pair in zip(forwards[:4], backwards[:4], strict=True))
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 70, 77, 40), (2, 2, 300, 129, 40)], ids=str)
+def test_results_are_the_same_bits_whichever_block_computes_them(shape):
+    request = request_of(inputs(shape, torch.float16), **extras(shape))
+    alone = cuda_on_cpu.cross_attention(request, blocks=1)
+    for blocks in (2, 5, 7, 1000):
+        shared = cuda_on_cpu.cross_attention(request, blocks=blocks)
+        assert all(torch.equal(*pair) for pair in zip(alone[:4], shared[:4], strict=True))
+
+
 @pytest.mark.parametrize("keys", [128, 129])
 @pytest.mark.parametrize("queries", [1, 63, 64, 65, 128, 129, 1024, 2047, 2048, 4096, 65536])
-def test_blocks_have_every_query_once(queries, keys):
-    tile, wanted = (64, 16) if keys == 128 else (128, 8)
+def test_chunks_have_every_query_once(queries, keys):
+    tile = 64 if keys == 128 else 128
     tiles, chunks = cuda_on_cpu.plan(queries, keys)
     assert 1 <= tiles <= 4
     assert (chunks - 1) * tiles * tile < queries <= chunks * tiles * tile
-    assert chunks >= min(wanted, -(-queries // tile))
+    assert chunks >= min(16, -(-queries // tile))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"), [(1, 1), (263, 263), (264, 264), (265, 264), (2**31 - 1, 264)]
+)
+def test_there_are_no_more_blocks_than_a_gpu_runs_at_a_time(chunks, expected):
+    assert cuda_on_cpu.library().blocks(ctypes.c_int64(chunks), 132, 2) == expected
 
 
 @every_dtype

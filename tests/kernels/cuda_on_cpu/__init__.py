@@ -18,6 +18,7 @@ from memattn.types import CrossAttentionResult
 
 HERE = Path(__file__).parent
 MOST_SHORT_KEYS = 128
+MOST_BLOCKS = 4  # few, so that a block has several chunks and goes from head to head
 LOG2_E = 1.4426950408889634
 # Those of run.cpp: D, and the numbers of keys that there is a kernel for, rounded up.
 SHORT = {
@@ -35,7 +36,7 @@ class Rows(ctypes.Structure):
         ("data", ctypes.c_void_p),
         ("batch", ctypes.c_int64),
         ("head", ctypes.c_int64),
-        ("position", ctypes.c_int64),
+        ("position", ctypes.c_int),
     )
 
     @classmethod
@@ -50,6 +51,7 @@ class Forward(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("mass", "entropy", "token_map", "logsumexp")),
         *((name, ctypes.c_int) for name in ("heads", "queries", "keys")),
         *((name, ctypes.c_int) for name in ("padded_keys", "tiles", "chunks")),
+        *((name, ctypes.c_int) for name in ("all_chunks", "blocks")),
         ("scale_log2", ctypes.c_float),
     )
 
@@ -58,7 +60,6 @@ class Fold(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("mass", "entropy")),
         *((name, ctypes.c_void_p) for name in ("folded_mass", "folded_entropy")),
-        ("heads", ctypes.c_int64),
         ("chunks", ctypes.c_int),
         ("keys", ctypes.c_int),
     )
@@ -78,7 +79,7 @@ def library():
 
 
 def plan(queries, keys):
-    """Tiles per block and blocks per head."""
+    """Tiles per chunk and chunks per head."""
     tiles, chunks = ctypes.c_int(), ctypes.c_int()
     library().cut_up(queries, keys, ctypes.byref(tiles), ctypes.byref(chunks))
     return tiles.value, chunks.value
@@ -105,8 +106,11 @@ def readable(tensor):
     return tensor if aligned else tensor.clone(memory_format=torch.contiguous_format)
 
 
-def cross_attention(request, *, backwards=False):
-    """A request as the kernels compute it. `backwards`: the last thread of a block goes first."""
+def cross_attention(request, *, blocks=MOST_BLOCKS, backwards=False):
+    """A request as the kernels compute it.
+
+    With so many blocks at most. `backwards`: the last thread of a block goes first.
+    """
     query, key, value = map(readable, (request.query, request.key, request.value))
     key_bias, begin_scale, token = (
         None if tensor is None else tensor.to(dtype).contiguous()
@@ -130,19 +134,15 @@ def cross_attention(request, *, backwards=False):
         address(token_map) if token is not None else None,
         address(logsumexp) if request.logsumexp else None,
         *(heads, queries, keys, padded(dim, keys), tiles, chunks),
+        *(batch * heads * chunks, min(batch * heads * chunks, blocks)),
         request.scale * LOG2_E,
     )
     assert library().attend(
-        ctypes.byref(call),
-        query.dtype == torch.bfloat16,
-        dim,
-        request.statistics,
-        batch * heads * chunks,
-        backwards,
+        ctypes.byref(call), query.dtype == torch.bfloat16, dim, request.statistics, backwards
     )
-    fold = Fold(*map(address, (*parts, *sums)), batch * heads, chunks, keys)
+    fold = Fold(*map(address, (*parts, *sums)), chunks, keys)
     if request.statistics:
-        library().fold(ctypes.byref(fold))
+        library().fold(ctypes.byref(fold), batch * heads)
     return CrossAttentionResult(
         output.transpose(1, 2),
         sums[0] if request.statistics else None,

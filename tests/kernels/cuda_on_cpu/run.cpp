@@ -35,10 +35,10 @@ class Shared {
 };
 
 template <class Kernel, int kWarps>
-void run(const ForwardArguments& call, int shared_bytes, int blocks, bool backwards) {
+void run(const ForwardArguments& call, int shared_bytes, bool backwards) {
   Shared shared(shared_bytes);
   Block threads(32 * kWarps);
-  for (int block = 0; block < blocks; ++block) {
+  for (int block = 0; block < call.blocks; ++block) {
     char* const memory = shared.data();
     threads.run([&](int thread) { Kernel::run(call, memory, block, thread); }, backwards);
   }
@@ -68,12 +68,18 @@ void cut_up(int queries, int keys, int* tiles, int* chunks) {
   *chunks = cut.chunks;
 }
 
-void fold(const FoldArguments* call) {
-  for (int64_t index = 0; index < call->heads * call->keys + 100; ++index) fold_key(*call, index);
+int blocks(int64_t chunks, int processors, int per_processor) {
+  return blocks_of(chunks, processors, per_processor);
+}
+
+void fold(const FoldArguments* call, int heads) {
+  for (int head = 0; head < heads; ++head)
+    for (int thread = 0; thread < kFoldThreads; ++thread)
+      for (const bool is_entropy : {false, true}) fold_head(*call, head, is_entropy, thread);
 }
 
 // Whether there is such a variant here. KEYS is 0 for what takes any number of many keys.
-bool attend(const ForwardArguments* call, bool bfloat16, int dim, bool statistics, int blocks,
+bool attend(const ForwardArguments* call, bool bfloat16, int dim, bool statistics,
             bool backwards) {
   using enum Dtype;
   const int keys = is_short(call->keys) ? call->padded_keys : 0;
@@ -85,12 +91,12 @@ bool attend(const ForwardArguments* call, bool bfloat16, int dim, bool statistic
                           : KERNEL<kFloat16, __VA_ARGS__, false>))
 #define SHORT(DIM, KEYS)                                            \
   if (dim == DIM && keys == KEYS) {                                 \
-    CHOSEN(short_keys, DIM, KEYS)(*call, bytes, blocks, backwards); \
+    CHOSEN(short_keys, DIM, KEYS)(*call, bytes, backwards); \
     return true;                                                    \
   }
 #define LONG(DIM)                                            \
   if (dim == DIM && keys == 0) {                             \
-    CHOSEN(long_keys, DIM)(*call, bytes, blocks, backwards); \
+    CHOSEN(long_keys, DIM)(*call, bytes, backwards); \
     return true;                                             \
   }
   SHORT(8, 80)

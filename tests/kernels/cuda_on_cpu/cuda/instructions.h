@@ -26,7 +26,7 @@ namespace memattn::cuda {
 
 struct Copy {
   void* to;
-  const void* from;  // null for zeros
+  const void* from;
 };
 
 struct Lane {
@@ -120,15 +120,10 @@ inline void wait_for_block() {
   block().meet();
 }
 
-inline void arrive(const Copy& copy) {
-  if (copy.from)
-    std::memcpy(copy.to, copy.from, 16);
-  else
-    std::memset(copy.to, 0, 16);
-}
+inline void arrive(const Copy& copy) { std::memcpy(copy.to, copy.from, 16); }
 
-inline void copy_16_bytes(void* shared, const void* global, bool exists) {
-  const Copy copy{shared, exists ? global : nullptr};
+inline void copy_16_bytes(void* shared, const void* global) {
+  const Copy copy{shared, global};
   if (block().backwards)
     arrive(copy);
   else
