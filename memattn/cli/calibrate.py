@@ -2,14 +2,16 @@
 
 Generates one image per prompt, scores each with every detector, and writes the score that only the
 wanted share of such prompts exceeds, with its confidence interval. A calibration belongs to one
-model and its settings.
+model and its settings. A run that was stopped goes on when it is started again the same way.
 """
 
 import argparse
 import math
+import shutil
 from pathlib import Path
 
 from memattn.cli.options import add_model_options, add_prompt_file, run_settings, share
+from memattn.cli.unfinished import is_unfinished
 from memattn.errors import InputError
 
 
@@ -45,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_distinct(prompts, str(arguments.prompts))
     _check_count(len(prompts), arguments.false_positive_rate)
     check_output(arguments.out, folder=False)
+    store = _store(arguments.out)
     pipe = load_pipeline(arguments.model, device=arguments.device, dtype=arguments.dtype)
     settings = run_settings(arguments, pipe)
     runs = run_cases(
@@ -53,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         DETECTORS,
         settings,
         batch_size=arguments.batch_size,
-        store=None,
+        store=store,
         label=f"{len(prompts)} prompts, {settings.steps} steps",
         images=False,
     )
@@ -63,8 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
         settings=settings,
         false_positive_rate=arguments.false_positive_rate,
     )
-    arguments.out.absolute().parent.mkdir(parents=True, exist_ok=True)
     calibration.save(arguments.out)
+    shutil.rmtree(store)
     rows = []
     for name, values in runs.scores.items():
         ends = (*ordinary_range(values), calibration.thresholds[name])
@@ -73,7 +76,20 @@ def run(arguments: argparse.Namespace) -> None:
     print(table(header, rows, right=(1, 2, 3)))
     print()
     print(paragraph(_explanation(len(prompts), arguments.false_positive_rate)))
+    if calibration.joint_sentence:
+        print(paragraph(calibration.joint_sentence))
     print(f"wrote {arguments.out}")
+
+
+def _store(out: Path) -> Path:
+    """The folder beside the calibration that keeps batches until it is written."""
+    folder = out.with_name(f"{out.name}.unfinished")
+    if not is_unfinished(folder):
+        raise InputError(
+            f"got {folder}, which holds other files, expected the unfinished work of an earlier "
+            "calibration, or nothing: it is removed at the end."
+        )
+    return folder
 
 
 def _shown(interval: tuple[float, float]) -> str:

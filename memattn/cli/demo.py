@@ -33,7 +33,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Load the testbed and run the default plan."""
-    from memattn import testbed
     from memattn.cli.demo_plan import Plan
     from memattn.cli.pipelines import quiet_libraries
     from memattn.cli.targets import check_output
@@ -42,6 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(arguments.out, folder=True)
     check_target(arguments.out)
     with quiet_libraries():
+        from memattn import testbed
+
         pipe, control = testbed.load_pipeline(), testbed.load_control()
     demonstrate(pipe, control, testbed.load_manifest(), Plan(), arguments.out)
 

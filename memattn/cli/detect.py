@@ -61,7 +61,6 @@ def run(arguments: argparse.Namespace) -> None:
     from memattn.evaluation.cases import Case
     from memattn.evaluation.runs import run_cases
     from memattn.report import PAGE, check_target, whole_folder, write_report
-    from memattn.testbed import load_manifest
 
     prompts = [
         prompt
@@ -95,6 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         page = _page(arguments, settings, calibration, cards, runs)
         if data is not None:
+            from memattn.testbed import load_manifest
+
             page = _beside_training_images(page, pipe, load_manifest(data))
         with whole_folder(arguments.out) as folder:
             write_report(page, folder)
@@ -103,11 +104,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _explanation(calibration: "Calibration") -> str:
     """What the stars and the verdicts of the table mean."""
-    return (
+    sentences = (
         "A star marks a score above its threshold, which "
-        f"{calibration.false_positive_rate:.3g} of ordinary prompts may exceed; one star makes "
-        "the verdict. A detector is evidence, not proof."
+        f"{calibration.false_positive_rate:.3g} of ordinary prompts may exceed; one star makes the "
+        "verdict.",
+        calibration.joint_sentence,
+        "A detector is evidence, not proof.",
     )
+    return " ".join(filter(None, sentences))
 
 
 def _page(
@@ -125,6 +129,13 @@ def _page(
 
     flagged = sum(card.verdict == "memorized" for card in cards)
     thresholds = calibration.thresholds if calibration is not None else {}
+    verdicts = [
+        _NO_VERDICT.replace("`", "")
+        if calibration is None
+        else f"{flagged} of {len(cards)} images were flagged as memorized."
+    ]
+    if calibration is not None and calibration.joint_sentence:
+        verdicts.append(calibration.joint_sentence)
     return ReportPage(
         version=memattn.__version__,
         title="Memorization report",
@@ -133,9 +144,7 @@ def _page(
             "every word received, and the region that Bright Ending points at."
         ),
         findings=(
-            _NO_VERDICT.replace("`", "")
-            if calibration is None
-            else f"{flagged} of {len(cards)} images were flagged as memorized.",
+            *verdicts,
             *(unreadable(detector, reason) for detector, reason in runs.unreadable.items()),
         ),
         settings=(

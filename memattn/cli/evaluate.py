@@ -8,6 +8,7 @@ started again the same way.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,14 +80,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Check, load, study, write, print."""
     from functools import partial
+    from time import perf_counter
 
     from memattn.cli.evaluation_controls import RANDOM_WEIGHTS, parse_controls
     from memattn.cli.evaluation_folder import UNFINISHED, check_evaluation_folder
     from memattn.cli.pipelines import load_pipeline, testbed_folder
+    from memattn.cli.tables import duration
     from memattn.evaluation.random_weights import with_random_denoiser
     from memattn.evaluation.study import run_study
     from memattn.evaluation.weights import model_hash
 
+    began = perf_counter()
     data = testbed_folder(arguments.model)
     _check_options(arguments, data)
     controls = parse_controls(arguments.control)
@@ -109,6 +113,8 @@ def run(arguments: argparse.Namespace) -> None:
         model=model,
     )
     _report(arguments, study, subject, likeness, pipe)
+    kept = f"; {study.kept} of {study.sampled} runs were there already" if study.kept else ""
+    print(f"took {duration(perf_counter() - began)} in all{kept}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +137,8 @@ def _check_options(arguments: argparse.Namespace, data: Path | None) -> None:
         given += ["--training-images"] if arguments.training_images is not None else []
         if given:
             raise InputError(
-                f"got {' and '.join(given)} for a testbed, expected neither: its manifest knows."
+                f"got {_listed(given)} for a testbed, expected no such option: its manifest knows "
+                "prompts and pictures."
             )
         return
     if not Path(arguments.model).is_dir():
@@ -147,6 +154,12 @@ def _check_options(arguments: argparse.Namespace, data: Path | None) -> None:
         )
     if arguments.sscd is not None and arguments.training_images is None:
         raise InputError("got --sscd without --training-images, expected images to compare with.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: one, one and another, or more with commas before that."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _subject(arguments: argparse.Namespace, data: Path | None) -> _Subject:
@@ -242,25 +255,40 @@ def _report(
 ) -> None:
     """Put everything into the folder at once, and print the tables."""
     from memattn.cli.evaluation_controls import write_controls
-    from memattn.cli.evaluation_folder import CONTROLS, SCORES, TABLE
+    from memattn.cli.evaluation_csv import write_localisers, write_similarity, write_table
+    from memattn.cli.evaluation_folder import CONTROLS, LOCALISERS, SCORES, SIMILARITY, TABLE
     from memattn.cli.evaluation_similarity import similarity_table, testbed_figures
-    from memattn.cli.evaluation_tables import study_tables, write_table
+    from memattn.cli.evaluation_tables import study_tables
+    from memattn.cli.tables import paragraph
+    from memattn.evaluation.groups import by_group
     from memattn.evaluation.scores_file import write_scores
     from memattn.report import PAGE, THRESHOLDS
     from memattn.report.evaluation import write_evaluation
     from memattn.whole import whole_folder
 
-    figures = likeness.figures(study.runs)
+    figures, note = likeness.figures(study.runs), ""
     pictures = None
     if subject.manifest is not None and subject.data is not None:
-        figures = testbed_figures(pipe, subject.manifest, subject.data, study.runs) | figures
+        known, note = testbed_figures(pipe, subject.manifest, subject.data, study.runs)
+        figures = known | figures
         shown = zip(subject.manifest.shown, subject.manifest.pictures, strict=True)
         pictures = {entry.prompt: picture for entry, picture in shown}
+    groups = by_group(study.runs.cases, figures) if figures else ()
     with whole_folder(arguments.out) as folder:
         write_evaluation(
-            study, folder, model=subject.name, truth=subject.truth, training_pictures=pictures
+            study,
+            folder,
+            model=subject.name,
+            truth=subject.truth,
+            training_pictures=pictures,
+            images=groups,
+            images_note=note,
         )
         write_table(folder / TABLE, study)
+        if study.localisers:
+            write_localisers(folder / LOCALISERS, study.localisers)
+        if groups:
+            write_similarity(folder / SIMILARITY, groups)
         write_scores(
             folder / SCORES,
             study.runs.cases,
@@ -271,7 +299,9 @@ def _report(
         study.calibration.save(folder / THRESHOLDS)
         write_controls(folder / CONTROLS, study)
     print(study_tables(study))
-    if figures:
+    if groups:
         print("\nGenerated images, by group\n")
-        print(similarity_table(study.runs, figures))
+        print(similarity_table(groups))
+    if note:
+        print(f"\n{paragraph(note)}")
     print(f"\nreport: {arguments.out / PAGE}")

@@ -1,17 +1,16 @@
 """The folder of an evaluation: its files, and what may be replaced by one."""
 
-import re
 from pathlib import Path
 
 from memattn.cli.targets import check_output
+from memattn.cli.unfinished import is_unfinished
 from memattn.errors import InputError
 from memattn.report import PAGE, THRESHOLDS, is_page
 
-TABLE, SCORES, CONTROLS, UNFINISHED = "table.csv", "scores.csv", "controls", "unfinished"
+TABLE, LOCALISERS, SIMILARITY = "table.csv", "localisers.csv", "similarity.csv"
+SCORES, CONTROLS, UNFINISHED = "scores.csv", "controls", "unfinished"
 
-# A killed run leaves the batch that it was writing under a hidden name.
-_BATCH = re.compile(r"^\.?batch-\d+\.safetensors")
-_OURS = {PAGE, "figures", THRESHOLDS, TABLE, SCORES, CONTROLS, UNFINISHED}
+_OURS = {PAGE, "figures", THRESHOLDS, TABLE, LOCALISERS, SIMILARITY, SCORES, CONTROLS, UNFINISHED}
 
 
 def check_evaluation_folder(folder: Path) -> None:
@@ -28,8 +27,7 @@ def check_evaluation_folder(folder: Path) -> None:
     if not folder.exists():
         return
     names = {entry.name for entry in folder.iterdir()}
-    batches = (folder / UNFINISHED).rglob("*")
-    foreign = any(_BATCH.search(file.name) is None for file in batches if not file.is_dir())
+    foreign = not is_unfinished(folder / UNFINISHED)
     if foreign or (names - {UNFINISHED} and (names - _OURS or not is_page(folder / PAGE))):
         raise InputError(
             f"got {folder} for the evaluation, expected a new or empty folder or an earlier "

@@ -1,6 +1,6 @@
 """How like the training images the generated ones are, and how well they follow their prompts."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,15 @@ from PIL import Image, UnidentifiedImageError
 
 from memattn.cli.tables import table
 from memattn.errors import InputError
+from memattn.evaluation.groups import COPIES
 
 if TYPE_CHECKING:
+    from memattn.evaluation.groups import GroupFigures
     from memattn.evaluation.runs import Runs
     from memattn.evaluation.settings import Pipeline
     from memattn.evaluation.similarity import ClipScore, Measure
     from memattn.testbed import Manifest
 
-COPIES = "copies"
 ALIGNMENT = "alignment"
 
 
@@ -84,7 +85,7 @@ def read_images(folder: Path) -> tuple[NDArray[np.uint8], ...]:
 
 def testbed_figures(
     pipe: "Pipeline", manifest: "Manifest", data: Path, runs: "Runs"
-) -> dict[str, NDArray[np.float64]]:
+) -> tuple[dict[str, NDArray[np.float64]], str]:
     """What is known exactly on a testbed, for every image [n].
 
     Args:
@@ -96,7 +97,8 @@ def testbed_figures(
     Returns:
         "copies": 1 where the image is a copy, of the prompt's own training picture or, of an
         ordinary prompt, of any; "alignment": share of the things that the prompt names which the
-        testbed's classifier finds in the image, if the testbed has one.
+        testbed's classifier finds in the image, if the testbed has one. And a sentence on what to
+        compare the alignment with, empty where there is none.
     """
     from memattn.testbed.attributes import ATTRIBUTES, alignment, load_classifier
     from memattn.testbed.copies import NO_COPY, copied
@@ -115,40 +117,48 @@ def testbed_figures(
             dtype=np.float64,
         )
     }
-    if (data / ATTRIBUTES).is_file():
-        figures[ALIGNMENT] = alignment(load_classifier(data), runs.images, prompts)
-    return figures
+    if not (data / ATTRIBUTES).is_file():
+        return figures, ""
+    aligned = alignment(load_classifier(data), runs.images, prompts)
+    figures[ALIGNMENT] = aligned.shares
+    return figures, _alignment_note(manifest, aligned.by_chance)
 
 
-def similarity_table(runs: "Runs", figures: Mapping[str, NDArray[np.float64]]) -> str:
-    """Means by group and by part in the evaluation, without the calibration.
+def similarity_table(groups: "Sequence[GroupFigures]") -> str:
+    """One line per group of images and part in the evaluation.
 
     Args:
-        runs: The runs.
-        figures: Name to one figure per image.
+        groups: Their figures, at least one.
 
     Returns:
-        The table; copies are counted, not averaged.
+        The table; copies are counted, everything else is a mean.
     """
-    rows_by_kind: dict[tuple[str, str], list[int]] = {}
-    for row, case in enumerate(runs.cases):
-        if case.role != "calibration":
-            rows_by_kind.setdefault((case.group, _what(case.role)), []).append(row)
-    lines = []
-    for (group, what), rows in rows_by_kind.items():
-        cells = [_cell(name, values[rows]) for name, values in figures.items()]
-        lines.append([group.replace("_", " "), what, str(len(rows)), *cells])
-    header = ["group", "counted as", "images", *(name.replace(" by ", "\nby ") for name in figures)]
+    names = list(groups[0].means)
+    lines = [
+        [
+            group.group.replace("_", " "),
+            group.counted_as,
+            str(group.images),
+            *(_cell(group, name) for name in names),
+        ]
+        for group in groups
+    ]
+    header = ["group", "counted as", "images", *(name.replace(" by ", "\nby ") for name in names)]
     return table(header, lines, right=range(2, len(header)))
 
 
-def _what(role: str) -> str:
-    """What the cases of a role are in the evaluation."""
-    return "neither" if role == "other" else role
-
-
-def _cell(name: str, values: NDArray[np.float64]) -> str:
+def _cell(group: "GroupFigures", name: str) -> str:
     """One group's figure."""
     if name == COPIES:
-        return f"{int(values.sum())} ({values.mean():.0%})"
-    return f"{values.mean():.2f}"
+        return f"{group.copies} ({group.means[COPIES]:.0%})"
+    return f"{group.means[name]:.2f}"
+
+
+def _alignment_note(manifest: "Manifest", by_chance: float) -> str:
+    """What to compare the alignment with."""
+    accuracy = manifest.attribute_accuracy
+    return (
+        "Alignment is the share of the things that a prompt names which a classifier (recall "
+        f"{accuracy['recall']:.2f}, precision {accuracy['precision']:.2f}) finds in its image; "
+        f"with one another's prompts the same images get {by_chance:.2f}."
+    )

@@ -1,14 +1,12 @@
-"""What an evaluation prints, and `table.csv`: the figures of a study in rows."""
+"""What an evaluation prints: the figures of a study in rows."""
 
-import csv
 from collections.abc import Callable
-from pathlib import Path
 
 from memattn.cli.tables import paragraph, table
 from memattn.evaluation.bootstrap import Estimate
 from memattn.evaluation.localisation import Localisation
 from memattn.evaluation.roc import Auroc
-from memattn.evaluation.study import ALL, DetectorResult, Study
+from memattn.evaluation.study import Study
 
 _TPR = "TPR at 1 % FPR"
 
@@ -27,83 +25,6 @@ def study_tables(study: Study) -> str:
     if study.localisers:
         parts += [_localiser_caption(study), _localisers(study)]
     return "\n\n".join(parts)
-
-
-def write_table(path: Path, study: Study) -> None:
-    """Write one line per detector and population: all memorized prompts, each group, each control.
-
-    Figures that belong to the model as a whole (true-positive rate, F1, threshold, cost) stand in
-    the line of all memorized prompts.
-
-    Args:
-        path: Target file.
-        study: What was found.
-    """
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for result in study.detectors:
-            for part, area in result.auroc.items():
-                whole = _whole_model(study, result) if part == ALL else {}
-                flagged, count = (
-                    study.flagged_by(result.detector.name, "memorized")
-                    if part == ALL
-                    else result.flagged[part]
-                )
-                counts = {"flagged": flagged, "of": count}
-                writer.writerow(_area_cells(result, part, area) | counts | whole)
-            for control, area in result.controls.items():
-                writer.writerow(_area_cells(result, f"control: {control}", area))
-
-
-_COLUMNS = (
-    "detector",
-    "population",
-    "memorized",
-    "ordinary",
-    *("auroc", "auroc_low", "auroc_high"),
-    *("flagged", "of", "ordinary_flagged"),
-    *("tpr_at_1_percent_fpr", "tpr_low", "tpr_high"),
-    *("f1", "f1_low", "f1_high"),
-    *("threshold", "threshold_low", "threshold_high"),
-    "calls",
-    "seconds_per_prompt",
-)
-
-
-def _area_cells(result: DetectorResult, population: str, area: Auroc) -> dict[str, object]:
-    """The cells that every line has."""
-    return {
-        "detector": result.detector.name,
-        "population": population,
-        "memorized": area.memorized,
-        "ordinary": area.ordinary,
-        "auroc": area.value,
-        "auroc_low": area.low,
-        "auroc_high": area.high,
-    }
-
-
-def _whole_model(study: Study, result: DetectorResult) -> dict[str, object]:
-    """The cells of the line of all memorized prompts."""
-    cells: dict[str, object] = {
-        "ordinary_flagged": study.flagged_by(result.detector.name, "ordinary")[0],
-        "f1": result.f1.value,
-        "f1_low": result.f1.low,
-        "f1_high": result.f1.high,
-        "threshold": result.threshold,
-        "threshold_low": result.threshold_interval[0],
-        "threshold_high": result.threshold_interval[1],
-        "calls": result.calls,
-        "seconds_per_prompt": result.seconds,
-    }
-    if result.tpr is not None:
-        cells |= {
-            "tpr_at_1_percent_fpr": result.tpr.value,
-            "tpr_low": result.tpr.low,
-            "tpr_high": result.tpr.high,
-        }
-    return cells
 
 
 def _areas(study: Study) -> str:

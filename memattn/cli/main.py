@@ -12,6 +12,7 @@ from memattn.errors import MemattnError
 
 _FAILED = 2
 _INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
+_GOES_ON = ("calibrate", "evaluate")  # they keep every finished batch
 _PIPE_CLOSED = 141  # 128 + SIGPIPE, what a shell reports where `| head` had read enough
 
 # Order of the help text. Each module has `configure(parser)`, `run(arguments)` and a docstring
@@ -55,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"memattn {parsed.command}: {reason}{where}.", file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt:
-        print(f"memattn {parsed.command}: interrupted.", file=sys.stderr)
+        after = "; the same command goes on after the last finished batch"
+        how = f"interrupted{after if parsed.command in _GOES_ON else ''}"
+        print(f"memattn {parsed.command}: {how}.", file=sys.stderr)
         return _INTERRUPTED
     return 0
 

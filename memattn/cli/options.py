@@ -1,6 +1,7 @@
 """Command-line options that several commands share, and what they mean."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,17 @@ TESTBED = "testbed"
 
 def positive_int(text: str) -> int:
     """An argparse type: a whole number from 1 up."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"got {value}, expected 1 or more")
-    return value
+    return _whole(text, 1)
+
+
+def seed(text: str) -> int:
+    """An argparse type: a whole number from 0 up, as numpy's generators take it."""
+    return _whole(text, 0)
 
 
 def guidance_scale(text: str) -> float:
     """An argparse type: a guidance weight at which guidance is on."""
-    value = float(text)
+    value = _number(text)
     # Up to 1 the pipeline makes no unconditional prediction, and there is no gap to measure.
     if not 1.0 < value < float("inf"):
         raise argparse.ArgumentTypeError(
@@ -33,10 +36,29 @@ def guidance_scale(text: str) -> float:
 
 def share(text: str) -> float:
     """An argparse type: a share between 0 and 1."""
-    value = float(text)
+    value = _number(text)
     if not 0.0 < value < 1.0:
         raise argparse.ArgumentTypeError(f"got {text}, expected a number between 0 and 1")
     return value
+
+
+def _whole(text: str, least: int) -> int:
+    """A whole number from `least` up."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number from {least} up")
+    return value
+
+
+def _number(text: str) -> float:
+    """A number; text that is none fails every comparison, and so its option's own check."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -51,7 +51,8 @@ def testbed_folder(model: str) -> Path | None:
     Returns:
         The packaged testbed's folder, the folder itself if it holds a trained testbed, else None.
     """
-    from memattn.testbed.manifest import DATA, MANIFEST
+    with quiet_libraries():
+        from memattn.testbed.manifest import DATA, MANIFEST
 
     if model == TESTBED:
         return DATA
@@ -60,11 +61,17 @@ def testbed_folder(model: str) -> Path | None:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep back warnings that libraries log while loading: what memattn needs, it checks itself."""
+    """Keep back what libraries say while they are imported and load a model; errors come through.
+
+    Their warnings are of parts that memattn does not use: what it needs, it checks itself.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        from memattn.testbed.loading_bars import no_loading_bars  # imports both libraries
+
+        with no_loading_bars():
+            yield
     finally:
         logging.disable(before)
 
@@ -79,5 +86,5 @@ def torch_device(name: str | None) -> torch.device:
     # torch says AssertionError where it was built without CUDA.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         lines = str(error).strip().splitlines()
-        raise InputError(f"cannot use the device {name}: {lines[0]}") from error
+        raise InputError(f"cannot use the device {name}: {lines[0].rstrip('.')}.") from error
     return device

@@ -42,6 +42,15 @@ def paragraph(text: str, indent: str = "") -> str:
     return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
+def duration(seconds: float) -> str:
+    """A time in hours, minutes and whole seconds, without what it does not reach."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
+    first = next((place for place, (count, _) in enumerate(parts) if count), len(parts) - 1)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first:])
+
+
 def _header_lines(header: Sequence[str]) -> list[list[str]]:
     """The header as lines of cells; shorter names stand at the bottom."""
     names = [name.split("\n") for name in header]

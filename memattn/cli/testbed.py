@@ -2,7 +2,7 @@
 
 `train` goes on from whatever its folder holds, and writes a finished testbed to FOLDER/data.
 `verify` samples every shown prompt from four seeds, every ordinary one from one (and what gave a
-copy from four), and compares with the manifest.
+copy from four), and fails if that differs from the manifest or misses what a testbed has to reach.
 `samples` draws training pictures and samples of every group side by side.
 """
 
@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memattn.cli.options import seed
 from memattn.cli.tables import table
 from memattn.cli.targets import check_output
 from memattn.errors import TestbedError
@@ -25,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     train = actions.add_parser("train", help="Train a testbed, resuming where it was interrupted.")
     train.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     train.add_argument(
-        "--permutation", type=int, default=0, help="Seed that assigns scenes to groups (0)."
+        "--permutation", type=seed, default=0, help="Seed that assigns scenes to groups (0)."
     )
     train.add_argument(
         "--control", action="store_true", help="Without duplicates: show every picture once."
@@ -50,9 +51,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from memattn.cli.pipelines import torch_device
-    from memattn.testbed import Recipe, load_manifest
-    from memattn.testbed.training import publish, train, train_attributes
+    from memattn.cli.pipelines import quiet_libraries, torch_device
+
+    with quiet_libraries():
+        from memattn.testbed import Recipe, load_manifest
+        from memattn.testbed.training import publish, train, train_attributes
 
     data = arguments.out / "data"
     check_output(data, folder=True)
@@ -67,14 +70,16 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from memattn.cli.pipelines import torch_device
-    from memattn.testbed import load_manifest, load_pipeline
-    from memattn.testbed.manifest import DATA
-    from memattn.testbed.verification import verify
+    from memattn.cli.pipelines import quiet_libraries, torch_device
 
-    data = arguments.data or DATA
-    manifest = load_manifest(data)
-    verification = verify(load_pipeline(data).to(torch_device(arguments.device)), manifest)
+    with quiet_libraries():
+        from memattn.testbed import load_manifest, load_pipeline
+        from memattn.testbed.manifest import DATA
+        from memattn.testbed.verification import verify
+
+        data = arguments.data or DATA
+        manifest, pipeline = load_manifest(data), load_pipeline(data)
+    verification = verify(pipeline.to(torch_device(arguments.device)), manifest)
     _print(verification, manifest)
     found = verification.fill(manifest)
     wrong = [
@@ -95,17 +100,29 @@ def _verify(arguments: argparse.Namespace) -> None:
         new = sorted(set(getattr(found, name)) - set(getattr(manifest, name)))
         if new:
             raise TestbedError(f"{len(new)} {sentence}, first: {new[0]!r}")
+    bar = verification.bar(manifest)
+    missed = [statement for statement, met in bar if not met]
+    if missed:
+        raise TestbedError(
+            f"got {len(missed)} of {len(bar)} lines of the bar missed ({'; '.join(missed)}), "
+            "expected all of them met."
+        )
 
 
 def _samples(arguments: argparse.Namespace) -> None:
-    from memattn.testbed import load_manifest, load_pipeline
-    from memattn.testbed.manifest import DATA
-    from memattn.testbed.sheet import save_sheet
+    from memattn.cli.pipelines import quiet_libraries
+
+    with quiet_libraries():
+        from memattn.testbed import load_manifest, load_pipeline
+        from memattn.testbed.manifest import DATA
+        from memattn.testbed.sheet import save_sheet
 
     check_output(arguments.out, folder=False)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     data = arguments.data or DATA
-    save_sheet(load_pipeline(data), load_manifest(data), arguments.out)
+    with quiet_libraries():
+        pipeline = load_pipeline(data)
+    save_sheet(pipeline, load_manifest(data), arguments.out)
     print(f"wrote {arguments.out}")
 
 

@@ -14,14 +14,40 @@ from torch import Tensor
 import memattn
 from memattn.errors import CalibrationError
 from memattn.evaluation.settings import RunSettings
-from memattn.evaluation.thresholds import fewest_samples, order_statistic, threshold_interval
+from memattn.evaluation.thresholds import (
+    fewest_samples,
+    flagged_by_the_others,
+    order_statistic,
+    share_interval,
+    threshold_interval,
+)
 from memattn.evaluation.weights import model_hash
 from memattn.whole import whole_file
 
-__all__ = ["Calibration", "calibrate", "fewest_samples", "is_flagged", "model_hash"]
+__all__ = ["Calibration", "JointRate", "calibrate", "fewest_samples", "is_flagged", "model_hash"]
 
 _FORMAT = "memattn-calibration-2"
 _EARLIER_FORMATS = ("memattn-calibration-1",)
+
+
+@dataclass(frozen=True)
+class JointRate:
+    """How many ordinary prompts at least one of all detectors flags: what a verdict goes by.
+
+    Each prompt is judged by the thresholds that the other prompts give: at its own, a detector
+    flags a number of them that is fixed beforehand, `flagged_by_the_others`.
+
+    Attributes:
+        flagged: Prompts that at least one detector flags.
+        prompts: All of them.
+        low: Lower end of the share's 95 % interval.
+        high: Upper end of it.
+    """
+
+    flagged: int
+    prompts: int
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +65,8 @@ class Calibration:
             share of ordinary samples exceeds; an end that the samples leave open is infinite.
         samples: Detector name to the number of ordinary samples behind its threshold.
         version: Version of memattn that made it.
+        joint: How often a verdict is wrong that joins all detectors; None in a file of a memattn
+            that did not count it.
     """
 
     model_hash: str
@@ -48,6 +76,7 @@ class Calibration:
     intervals: dict[str, tuple[float, float]]
     samples: dict[str, int]
     version: str
+    joint: JointRate | None = None
 
     def verdict(self, detector: str, score: float) -> bool:
         """Whether a score counts as memorized.
@@ -68,6 +97,22 @@ class Calibration:
                 f"{', '.join(sorted(self.thresholds))}."
             )
         return is_flagged(detector, score, self.thresholds[detector])
+
+    @property
+    def joint_sentence(self) -> str:
+        """How often a verdict that joins all detectors is wrong on ordinary prompts.
+
+        Empty for a single detector, and where nobody counted it.
+        """
+        joint = self.joint
+        if joint is None or len(self.thresholds) == 1:
+            return ""
+        return (
+            f"A verdict joins {len(self.thresholds)} detectors, of which at least one flags "
+            f"{100 * joint.flagged / joint.prompts:.2g} % of ordinary prompts ({joint.flagged} of "
+            f"{joint.prompts}, each by the thresholds of the others; 95 % interval "
+            f"{100 * joint.low:.2g} to {100 * joint.high:.2g} %)."
+        )
 
     def check(self, model_hash: str, settings: RunSettings) -> None:
         """Refuse another model, or other settings, than the ones calibrated.
@@ -194,7 +239,8 @@ def calibrate(
     Raises:
         CalibrationError: If there are too few ordinary prompts for the rate, or a score is not
             finite.
-        ValueError: If the rate is out of range or there are no detectors.
+        ValueError: If the rate is out of range, there are no detectors, or they scored other
+            numbers of prompts.
     """
     if not 0 < false_positive_rate < 1:
         raise ValueError(
@@ -205,6 +251,9 @@ def calibrate(
     ordinary = {
         name: _checked(name, values, false_positive_rate) for name, values in scores.items()
     }
+    if len({values.size for values in ordinary.values()}) > 1:
+        sizes = ", ".join(f"{values.size} by {name}" for name, values in ordinary.items())
+        raise ValueError(f"got scores {sizes}, expected every detector's of the same prompts")
     return Calibration(
         model_hash=model_hash,
         settings=settings,
@@ -213,7 +262,16 @@ def calibrate(
         intervals={n: threshold_interval(v, false_positive_rate) for n, v in ordinary.items()},
         samples={name: values.size for name, values in ordinary.items()},
         version=memattn.__version__,
+        joint=_joint(ordinary, false_positive_rate),
     )
+
+
+def _joint(ordinary: Mapping[str, NDArray[np.float64]], rate: float) -> JointRate:
+    """How many prompts at least one detector flags at the threshold of the others."""
+    verdicts = [flagged_by_the_others(values, rate) for values in ordinary.values()]
+    any_flags = np.logical_or.reduce(verdicts)
+    flagged, prompts = int(any_flags.sum()), any_flags.size
+    return JointRate(flagged, prompts, *share_interval(flagged, prompts))
 
 
 def _checked(name: str, scores: Tensor, rate: float) -> NDArray[np.float64]:
@@ -233,7 +291,7 @@ def _parse(content: object) -> Calibration:
     """A calibration from parsed JSON; KeyError, TypeError or ValueError with the reason."""
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"expected a JSON object with format {_FORMAT!r}")
-    names = [field.name for field in dataclasses.fields(Calibration)]
+    names = [field.name for field in dataclasses.fields(Calibration) if field.name != "joint"]
     missing = [name for name in names if name not in content]
     if missing:
         raise ValueError(f"expected {', '.join(missing)} in it")
@@ -253,7 +311,23 @@ def _parse(content: object) -> Calibration:
         intervals=intervals,
         samples=samples,
         version=str(content["version"]),
+        joint=_joint_rate(content.get("joint")),
     )
+
+
+def _joint_rate(value: object) -> JointRate | None:
+    """What `JointRate` was written as, or None where an earlier memattn did not count it."""
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {"flagged", "prompts", "low", "high"}:
+        raise ValueError(f"got the joint rate {value!r}, expected flagged, prompts, low and high")
+    flagged, prompts = value["flagged"], _count(value["prompts"])
+    if flagged != 0:
+        flagged = _count(flagged)
+    low, high = _number(value["low"]), _number(value["high"])
+    if not (flagged <= prompts and 0 <= low <= high <= 1):
+        raise ValueError(f"got the joint rate {value!r}, expected shares of the prompts")
+    return JointRate(flagged, prompts, low, high)
 
 
 def _number(value: object) -> float:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Runs:
             sentence; it has no scores and no masks.
         attention: Attention each token received, mean over heads, layers and calls [n, Lk]; None
             where images were not wanted.
+        kept: How many of the cases a store held already.
     """
 
     cases: tuple[Case, ...]
@@ -58,6 +59,7 @@ class Runs:
     calls: int
     unreadable: dict[str, str]
     attention: Tensor | None = None
+    kept: int = 0
 
 
 def run_cases(
@@ -107,7 +109,7 @@ def run_cases(
         None
         if store is None
         else Store(
-            store, _identity(pipe, cases, detectors, settings, batch_size, model, images=images)
+            store, identity(pipe, cases, detectors, settings, batch_size, model, images=images)
         )
     )
     parts = [cases[start : start + batch_size] for start in range(0, len(cases), batch_size)]
@@ -116,7 +118,7 @@ def run_cases(
         for index, part in enumerate(parts)
         if kept is not None and (batch := kept.read(index, len(part))) is not None
     }
-    done = sum(len(parts[index]) for index in found)
+    kept_cases = done = sum(len(parts[index]) for index in found)
     said: set[str] = set()
     with tqdm(desc=label, total=len(cases), initial=done, bar_format=_BAR, mininterval=0.5) as bar:
         if done:
@@ -133,7 +135,8 @@ def run_cases(
                 if detector not in said:
                     tqdm.write(unreadable(detector, reason), file=sys.stderr)
                     said.add(detector)
-    return _join(tuple(cases), [found[index] for index in range(len(parts))])
+    joined = _join(tuple(cases), [found[index] for index in range(len(parts))])
+    return replace(joined, kept=kept_cases)
 
 
 def _run_batch(
@@ -214,7 +217,7 @@ def _join(cases: tuple[Case, ...], batches: Sequence[Batch]) -> Runs:
     )
 
 
-def _identity(
+def identity(
     pipe: Pipeline,
     cases: Sequence[Case],
     detectors: Sequence[Detector],
@@ -224,7 +227,20 @@ def _identity(
     *,
     images: bool,
 ) -> dict[str, str]:
-    """What decides the content of every batch, by the name that a user knows it by."""
+    """What decides the content of every batch, by the name that a user knows it by.
+
+    Args:
+        pipe: As in `run_cases`, like all that follows.
+        cases: The cases.
+        detectors: The detectors.
+        settings: How to generate, resolved.
+        batch_size: Images per pipeline call.
+        model: `model_hash` of the pipeline where it is known.
+        images: Whether images are made.
+
+    Returns:
+        Name to value.
+    """
     prompts = json.dumps([(case.prompt, case.seed) for case in cases])
     return {
         "model": model or model_hash(pipe),

@@ -14,6 +14,7 @@ from memattn.evaluation.traces import Traces
 from memattn.whole import whole_file
 
 _FORMAT = "memattn-batch-1"
+_BATCHES = "batch-*.safetensors"
 _SCORE, _MASK, _TRACE = "score/", "mask/", "trace/"
 _IMAGES, _ATTENTION = "images", "attention"
 
@@ -76,7 +77,7 @@ class Store:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if metadata.get("format") != _FORMAT:
                 raise ValueError(f"expected the format {_FORMAT}")
-            self._check(json.loads(metadata["identity"]))
+            _refuse_other(json.loads(metadata["identity"]), self._identity, self._folder)
             batch = _batch(tensors, json.loads(metadata["batch"]))
             _check_samples(batch, samples)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -132,14 +133,42 @@ class Store:
         """Where a batch stands."""
         return self._folder / f"batch-{index:05d}.safetensors"
 
-    def _check(self, found: Mapping[str, str]) -> None:
-        """Refuse a batch of other work."""
-        other = [name for name, value in self._identity.items() if found.get(name) != value]
-        if other:
-            raise InputError(
-                f"got unfinished work in {self._folder} of other {', '.join(other)} than asked "
-                "for; start it the same way to finish it, or remove the folder to start anew."
-            )
+
+def holds_batches(folder: Path) -> bool:
+    """Whether a `Store` of this folder would find batches."""
+    return any(folder.glob(_BATCHES))
+
+
+def check_identity(folder: Path, identity: Mapping[str, str], *, root: Path) -> None:
+    """Refuse a folder with batches of other work, by their headers alone.
+
+    A batch that is damaged is left to `Store.read`, which names its file.
+
+    Args:
+        folder: The folder of a `Store`, which need not exist.
+        identity: What the work is made of, or what is known of that already.
+        root: What to remove to start anew: the folder, or one that holds all stores of the work.
+
+    Raises:
+        InputError: If a batch belongs to other work.
+    """
+    for path in sorted(folder.glob(_BATCHES)):
+        try:
+            with safe_open(path, framework="pt") as file:
+                found = json.loads((file.metadata() or {})["identity"])
+        except (OSError, SafetensorError, KeyError, ValueError):
+            continue
+        _refuse_other(found, identity, root)
+
+
+def _refuse_other(found: Mapping[str, str], identity: Mapping[str, str], folder: Path) -> None:
+    """Refuse a batch of other work."""
+    other = [name for name, value in identity.items() if found.get(name) != value]
+    if other:
+        raise InputError(
+            f"got unfinished work in {folder} of other {', '.join(other)} than asked for; start it "
+            "the same way to finish it, or remove that folder to start anew."
+        )
 
 
 def _batch(tensors: Mapping[str, Tensor], kept: Mapping[str, object]) -> Batch:

@@ -18,11 +18,12 @@ from memattn.evaluation.calibration import Calibration, calibrate, fewest_sample
 from memattn.evaluation.cases import Case, Role, compared, localisable, rows_of
 from memattn.evaluation.localisation import Localisation, localisation
 from memattn.evaluation.roc import FEWEST_ORDINARY, Auroc, auroc, tpr_at_fpr
-from memattn.evaluation.runs import Runs, run_cases
+from memattn.evaluation.runs import Runs, identity, run_cases
 from memattn.evaluation.sampling import sample
 from memattn.evaluation.scores_file import StoredScores
 from memattn.evaluation.scoring import needed_fields, ordinary_range, score
 from memattn.evaluation.settings import Pipeline, RunSettings
+from memattn.evaluation.store import check_identity, holds_batches
 from memattn.evaluation.verdicts import f1_score
 from memattn.evaluation.weights import model_hash
 from memattn.records import Record
@@ -33,6 +34,7 @@ Control = Callable[[], Pipeline] | StoredScores
 ALL = "all"
 NOT_COPIED = "shown, not copied"
 
+_MODEL = "model"  # where its batches are kept in a store
 _TIMED_BATCHES, _TIMED_WHOLE_BATCHES = 3, 2
 
 
@@ -100,6 +102,8 @@ class Study:
         detectors: One per detector that can read the model, in the order they were given.
         localisers: One per detector that localises; empty without a true mask.
         settings: How the images were generated.
+        sampled: Prompts run here, model and controls together.
+        kept: How many of these a store held already.
     """
 
     calibration: Calibration
@@ -109,6 +113,8 @@ class Study:
     detectors: tuple[DetectorResult, ...]
     localisers: tuple[LocaliserResult, ...]
     settings: RunSettings
+    sampled: int
+    kept: int
 
     @property
     def flagged(self) -> list[bool]:
@@ -131,6 +137,20 @@ class Study:
         """
         scores = self.runs.scores[detector][rows_of(self.runs.cases, role)].tolist()
         return sum(self.calibration.verdict(detector, value) for value in scores), len(scores)
+
+    def control_areas(self, detector: str, control: str) -> dict[str, Auroc]:
+        """AUROC on a control of each group of memorized cases, where there is more than one.
+
+        Args:
+            detector: Name of a detector that has scores there.
+            control: Name of the control.
+
+        Returns:
+            Group to its AUROC against the same ordinary cases as all groups.
+        """
+        memorized, ordinary = self.control_scores[control][detector]
+        groups = _places_by_group(compared(self.runs.cases))
+        return {group: auroc(memorized[places], ordinary) for group, places in groups.items()}
 
 
 def run_study(
@@ -180,13 +200,15 @@ def run_study(
         if isinstance(control, StoredScores):  # before hours of sampling, not after
             names = [detector.name for detector in detectors]
             control.check(pair, names, model=model, settings=settings)
+    if store is not None:
+        _check_stores(store, pipe, controls, detectors, cases, settings, batch_size, model)
     runs = run_cases(
         pipe,
         cases,
         detectors,
         settings,
         batch_size=batch_size,
-        store=None if store is None else store / "model",
+        store=None if store is None else store / _MODEL,
         label="model",
         model=model,
     )
@@ -194,6 +216,7 @@ def run_study(
     control_scores: dict[str, dict[str, Tensor]] = {}
     control_masks: dict[str, dict[str, Tensor]] = {}
     control_models: dict[str, str] = {}
+    sampled, kept = len(cases), runs.kept
     for position, (name, control) in enumerate(controls.items()):
         if isinstance(control, StoredScores):
             control_scores[name] = control.of(pair, [detector.name for detector in readable])
@@ -207,7 +230,7 @@ def run_study(
             readable,
             settings,
             batch_size=batch_size,
-            store=None if store is None else store / f"control-{position}",
+            store=None if store is None else store / _control_folder(position),
             label=f"control {name}",
             images=False,
             model=control_models[name],
@@ -215,6 +238,7 @@ def run_study(
         del built
         gc.collect()  # a network that was recorded is part of a reference cycle
         control_scores[name], control_masks[name] = found.scores, found.masks
+        sampled, kept = sampled + len(pair), kept + found.kept
     calibration = calibrate(
         {name: scores[rows_of(cases, "calibration")] for name, scores in runs.scores.items()},
         model_hash=model,
@@ -243,7 +267,43 @@ def run_study(
         ),
         localisers=_localisers(runs, pair, control_masks),
         settings=settings,
+        sampled=sampled,
+        kept=kept,
     )
+
+
+def _control_folder(position: int) -> str:
+    """Where the batches of a control are kept in the study's store."""
+    return f"control-{position}"
+
+
+def _check_stores(
+    store: Path,
+    pipe: Pipeline,
+    controls: Mapping[str, Control],
+    detectors: Sequence[Detector],
+    cases: Sequence[Case],
+    settings: RunSettings,
+    batch_size: int,
+    model: str,
+) -> None:
+    """Refuse a store with other work, of the model or of a control, before any is done.
+
+    A control with batches there is built for its weights' hash, and not kept. Which detectors it
+    is scored by is known only when the model has run, and follows from the rest.
+    """
+    own = identity(pipe, cases, detectors, settings, batch_size, model, images=True)
+    check_identity(store / _MODEL, own, root=store)
+    for position, control in enumerate(controls.values()):
+        folder = store / _control_folder(position)
+        if isinstance(control, StoredScores) or not holds_batches(folder):
+            continue
+        parts = identity(
+            control(), compared(cases), detectors, settings, batch_size, None, images=False
+        )
+        gc.collect()
+        del parts["detectors"]
+        check_identity(folder, parts, root=store)
 
 
 def _require_cases(cases: Sequence[Case], false_positive_rate: float) -> None:
@@ -304,10 +364,10 @@ def _result(
     scores = runs.scores[name]
     memorized = rows_of(runs.cases, "memorized")
     ordinary = scores[rows_of(runs.cases, "ordinary")]
-    by_group: dict[str, list[int]] = {}
-    for row in memorized:
-        by_group.setdefault(runs.cases[row].group, []).append(row)
-    parts = {ALL: memorized} | (by_group if len(by_group) > 1 else {})
+    groups = _places_by_group(runs.cases)
+    parts = {ALL: memorized} | {
+        group: [memorized[place] for place in places] for group, places in groups.items()
+    }
     threshold = calibration.thresholds[name]
     return DetectorResult(
         detector=detector,
@@ -326,6 +386,14 @@ def _result(
         calls=1 if detector.one_call else runs.calls,
         seconds=seconds,
     )
+
+
+def _places_by_group(cases: Sequence[Case]) -> dict[str, list[int]]:
+    """Group to the places of its cases among the memorized ones; empty if there is one group."""
+    found: dict[str, list[int]] = {}
+    for place, row in enumerate(rows_of(cases, "memorized")):
+        found.setdefault(cases[row].group, []).append(place)
+    return found if len(found) > 1 else {}
 
 
 def _flagged(cases: Sequence[Case], scores: Tensor, threshold: float) -> dict[str, tuple[int, int]]:

@@ -86,6 +86,47 @@ def false_positive_interval(samples: int, rate: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def flagged_by_the_others(scores: NDArray[np.float64], rate: float) -> NDArray[np.bool_]:
+    """Which ordinary samples the threshold of the other ones flags.
+
+    At its own threshold a sample says nothing: of n, `order_statistic` leaves k - 1 above itself
+    with k = floor(rate * (n + 1)), none at the least, whatever the scores. Left out, a sample meets
+    the score with k - 1 of the others above it, and is flagged if it exceeds that.
+
+    Args:
+        scores: Scores of ordinary samples [n], at least `fewest_samples(rate)`.
+        rate: Wanted false-positive rate, between 0 and 1.
+
+    Returns:
+        Whether each is flagged [n]: k of them, or fewer if scores tie.
+    """
+    places = _places(scores.size, rate)
+    if places >= scores.size:  # nothing is left to exceed
+        return np.ones(scores.size, bool)
+    flagged: NDArray[np.bool_] = scores > np.sort(scores)[scores.size - 1 - places]
+    return flagged
+
+
+def share_interval(count: int, samples: int) -> tuple[float, float]:
+    """95 % confidence interval of a share.
+
+    Args:
+        count: How many of the samples have what is counted, 0 to `samples`.
+        samples: How many there are, at least 1.
+
+    Returns:
+        Lower and upper end.
+
+    Source:
+        Clopper and Pearson 1934.
+    """
+    from scipy.stats import beta
+
+    low = beta.ppf(_TAIL, count, samples - count + 1) if count else 0.0
+    high = beta.isf(_TAIL, count + 1, samples - count) if count < samples else 1.0
+    return float(low), float(high)
+
+
 def fewest_samples(rate: float) -> int:
     """How many ordinary samples a threshold for a rate takes at the least.
 

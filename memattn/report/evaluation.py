@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import memattn.report.plots as plots
 from memattn.evaluation.cases import rows_of
+from memattn.evaluation.groups import GroupFigures
 from memattn.evaluation.roc import FEWEST_ORDINARY
 from memattn.evaluation.study import ALL, NOT_COPIED, DetectorResult, Study
 from memattn.report.areas import CHANCE, misses_chance, with_interval
@@ -45,6 +46,8 @@ class EvaluationPage:
         controls: Names of the controls.
         figures: The drawings, in order.
         gallery: Localiser's name to its examples.
+        images: Figures of the generated images, group by group; empty if there are none.
+        images_note: What to compare them with, empty if there is nothing to say.
         limits: Sentences on what the page cannot say.
     """
 
@@ -60,6 +63,8 @@ class EvaluationPage:
     controls: tuple[str, ...]
     figures: tuple[plots.Plot, ...]
     gallery: Mapping[str, tuple[Exhibit, ...]]
+    images: tuple[GroupFigures, ...]
+    images_note: str
     limits: tuple[str, ...]
 
 
@@ -70,6 +75,8 @@ def write_evaluation(
     model: str,
     truth: Sequence[str],
     training_pictures: Mapping[str, NDArray[np.uint8]] | None = None,
+    images: Sequence[GroupFigures] = (),
+    images_note: str = "",
 ) -> None:
     """Write the page and its figures into a folder, usually one of `whole_folder`.
 
@@ -82,9 +89,11 @@ def write_evaluation(
         model: What the model is called.
         truth: How it is known which prompts are memorized, a paragraph each.
         training_pictures: Prompt to its training picture [height, width, 3], where known.
+        images: Figures of the generated images, group by group.
+        images_note: What to compare them with.
     """
     drawn = plots.figures_of(study)
-    page = evaluation_page(study, model, truth, training_pictures or {}, drawn)
+    page = evaluation_page(study, model, truth, training_pictures or {}, drawn, images, images_note)
     (folder / PAGE).write_text(render_evaluation(page), encoding="utf-8")
     figures = folder / FIGURES
     figures.mkdir()
@@ -104,6 +113,8 @@ def evaluation_page(
     truth: Sequence[str],
     training_pictures: Mapping[str, NDArray[np.uint8]],
     figures: tuple[plots.Plot, ...],
+    images: Sequence[GroupFigures] = (),
+    images_note: str = "",
 ) -> EvaluationPage:
     """The page of a study.
 
@@ -113,6 +124,8 @@ def evaluation_page(
         truth: How it is known which prompts are memorized, a paragraph each.
         training_pictures: Prompt to its training picture [height, width, 3], where known.
         figures: The drawings, in order.
+        images: Figures of the generated images, group by group.
+        images_note: What to compare them with.
 
     Returns:
         Everything that the template shows.
@@ -156,6 +169,8 @@ def evaluation_page(
             result.name: exhibits(study, result.name, training_pictures)
             for result in study.localisers
         },
+        images=tuple(images),
+        images_note=images_note,
         limits=_LIMITS + _left_out(study),
     )
 
@@ -191,6 +206,8 @@ def _findings(study: Study) -> tuple[str, ...]:
             if off
             else f"Control {control}: every interval contains 0.5."
         )
+    if study.calibration.joint_sentence:
+        sentences.append(study.calibration.joint_sentence)
     return tuple(sentences)
 
 

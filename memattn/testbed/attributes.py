@@ -4,8 +4,10 @@ Scenes are procedural, so what a caption names is known, and so is how often the
 its accuracy on scenes that it was not trained on stands in the manifest.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -162,10 +164,24 @@ def find_things(
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How well pictures follow their prompts.
+
+    Attributes:
+        shares: Share of its prompt's named things that each picture shows [images].
+        by_chance: The same pictures' mean share with one another's prompts, what pictures get that
+            know nothing of their prompt; NaN where all prompts are the same.
+    """
+
+    shares: NDArray[np.float64]
+    by_chance: float
+
+
 def alignment(
     classifier: AttributeClassifier, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str]
-) -> NDArray[np.float64]:
-    """The share of a prompt's named things that its picture shows.
+) -> Alignment:
+    """The share of a prompt's named things that its picture shows, beside chance.
 
     Args:
         classifier: The classifier.
@@ -173,8 +189,8 @@ def alignment(
         prompts: One per picture.
 
     Returns:
-        Shares [images], 0 to 1. Perfect pictures get about the classifier's recall on average,
-        which is therefore the figure to compare with.
+        Shares, 0 to 1. Perfect pictures get about the classifier's recall on average, which is
+        therefore the figure to compare with.
 
     Raises:
         ValueError: If there are other numbers of pictures and prompts, or a picture is not uint8
@@ -186,9 +202,11 @@ def alignment(
             f"got {len(images)} images and {len(prompts)} prompts, expected one prompt per image"
         )
     found = find_things(classifier, images)
-    named = np.stack([mark_things(named_things(prompt)) for prompt in prompts])
-    share: NDArray[np.float64] = (found & named).sum(axis=(1, 2)) / np.sum(named, axis=(1, 2))
-    return share
+    named = np.stack([mark_things(named_things(prompt)).ravel() for prompt in prompts])
+    pairs = found.reshape(len(found), -1).astype(float) @ named.T / named.sum(axis=1)
+    others = np.array(prompts)[:, None] != np.array(prompts)
+    by_chance = float(pairs[others].mean()) if others.any() else math.nan
+    return Alignment(pairs.diagonal(), by_chance)
 
 
 def mark_things(things: Iterable[Thing]) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ import pytest
 from diffusers import AutoencoderKL
 
 from memattn.cli.main import main
-from memattn.evaluation import sampling
+from memattn.evaluation import runs, sampling
 from memattn.evaluation.calibration import Calibration
 
 
@@ -16,10 +16,10 @@ def prompts(tmp_path):
     return path
 
 
-def calibrate(checkpoint, prompts, out, rate="0.25"):
+def calibrate(checkpoint, prompts, out, rate="0.25", *more):
     options = ["calibrate", "--steps", "2", "--device", "cpu", "--false-positive-rate", rate]
     files = [f"--model={checkpoint}", f"--prompts={prompts}", f"--out={out}"]
-    return main([*options, *files])
+    return main([*options, *files, *more])
 
 
 def test_a_calibration_names_settings_and_detectors(checkpoint, prompts, tmp_path):
@@ -136,3 +136,56 @@ def test_a_detector_that_cannot_read_the_model_is_left_out(
 def test_a_rate_that_is_no_share_is_refused(checkpoint, prompts, tmp_path, rate):
     with pytest.raises(SystemExit):
         calibrate(checkpoint, prompts, tmp_path / "calibration.json", rate)
+
+
+def test_a_stopped_run_goes_on_to_the_same_calibration(
+    checkpoint, prompts, tmp_path, monkeypatch, capsys
+):
+    whole, stopped = tmp_path / "whole.json", tmp_path / "deep" / "stopped.json"
+    assert calibrate(checkpoint, prompts, whole, "0.25", "--batch-size=1") == 0
+    capsys.readouterr()
+    made, sample = [], runs.sample
+
+    def stop_in_the_third_batch(*arguments, **options):
+        made.append(1)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr(runs, "sample", stop_in_the_third_batch)
+    assert calibrate(checkpoint, prompts, stopped, "0.25", "--batch-size=1") == 130
+    assert "the same command goes on after the last finished batch" in capsys.readouterr().err
+    unfinished = tmp_path / "deep" / "stopped.json.unfinished"
+    assert list(stopped.parent.iterdir()) == [unfinished]
+    assert calibrate(checkpoint, prompts, stopped, "0.25", "--batch-size=2") == 2
+    assert f"got unfinished work in {unfinished} of other batch size" in capsys.readouterr().err
+    assert calibrate(checkpoint, prompts, stopped, "0.25", "--batch-size=1") == 0
+    assert "2 of 3 were there already" in capsys.readouterr().err
+    assert len(made) == 4
+    assert stopped.read_bytes() == whole.read_bytes()
+    assert list(stopped.parent.iterdir()) == [stopped]
+
+
+@pytest.mark.parametrize("taken", ["folder", "file"])
+def test_other_files_where_batches_are_to_be_kept_are_not_removed(
+    checkpoint, prompts, tmp_path, capsys, monkeypatch, taken
+):
+    monkeypatch.setattr(sampling, "record_run", None)
+    path = tmp_path / "calibration.json.unfinished"
+    if taken == "folder":
+        path.mkdir()
+        path /= "thesis.tex"
+    path.touch()
+    assert calibrate(checkpoint, prompts, tmp_path / "calibration.json") == 2
+    err = capsys.readouterr().err
+    assert f"got {tmp_path / 'calibration.json.unfinished'}, which holds other files" in err
+    assert path.exists()
+
+
+def test_how_often_any_detector_flags_is_said(checkpoint, prompts, tmp_path, capsys):
+    out = tmp_path / "calibration.json"
+    assert calibrate(checkpoint, prompts, out) == 0
+    calibration = Calibration.load(out)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert 1 <= calibration.joint.flagged <= calibration.joint.prompts == 3
+    assert f" {calibration.joint_sentence} wrote " in printed

@@ -5,6 +5,7 @@ import pytest
 
 from memattn.cli.main import main
 from memattn.evaluation import sampling
+from memattn.evaluation.calibration import Calibration
 
 ATTACK = "a red fox <script>alert(1)</script>"
 
@@ -165,3 +166,20 @@ def test_guidance_that_is_off_is_refused_by_the_parser(checkpoint, capsys):
         detect(checkpoint, "--prompt", "a dog", "--guidance", "1")
     assert stop.value.code == 2
     assert "detectors need guidance" in capsys.readouterr().err
+
+
+def test_how_often_a_verdict_is_wrong_is_said_where_it_was_counted(
+    checkpoint, calibration, tmp_path, capsys
+):
+    arguments = ["--prompt", "a fox", "--calibration", str(calibration)]
+    sentence = Calibration.load(calibration).joint_sentence
+    assert sentence.startswith("A verdict joins 4 detectors, of which at least one flags ")
+    assert detect(checkpoint, *arguments, "--out", str(tmp_path / "report")) == 0
+    assert sentence in " ".join(capsys.readouterr().out.split())
+    assert f"<li>{sentence}</li>" in (tmp_path / "report" / "index.html").read_text()
+    content = json.loads(calibration.read_text())
+    del content["joint"]  # as an earlier memattn wrote it
+    calibration.write_text(json.dumps(content))
+    assert detect(checkpoint, *arguments) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "one star makes the verdict. A detector is evidence, not proof." in printed

@@ -18,6 +18,7 @@ from memattn.testbed import load_manifest
 from memattn.testbed.manifest import DATA, MODEL, hash_files
 
 OURS = {"index.html", "figures", "table.csv", "scores.csv", "calibration.json", "controls"}
+OF_A_TESTBED = OURS | {"localisers.csv", "similarity.csv"}
 
 
 def evaluate(model, out, *more):
@@ -97,7 +98,7 @@ def refused(capsys):
 
 
 def test_a_testbed_needs_nothing_but_a_folder(piece, evaluated):
-    assert {path.name for path in evaluated.iterdir()} == OURS
+    assert {path.name for path in evaluated.iterdir()} == OF_A_TESTBED
     manifest = load_manifest(piece)
     scores = read_scores(evaluated / "scores.csv")
     roles = {case.prompt: case.role for case in scores.cases}
@@ -116,12 +117,18 @@ def test_a_testbed_needs_nothing_but_a_folder(piece, evaluated):
 
 def test_the_table_has_a_line_per_detector_and_population(evaluated):
     lines = rows(evaluated / "table.csv")
-    populations = ["all", "verbatim", "template", "control: random weights"]
+    control = "control: random weights"
+    groups = ["verbatim", "template"]
+    populations = ["all", *groups, control, *(f"{control}, {group}" for group in groups)]
     assert [line["population"] for line in lines] == populations * 5
     first = lines[0]
     assert (first["memorized"], first["ordinary"], first["of"]) == ("3", "4", "3")
     assert first["tpr_at_1_percent_fpr"] == ""  # four ordinary prompts tell nothing about 1 %
     assert 0 <= float(first["auroc_low"]) <= float(first["auroc"]) <= float(first["auroc_high"])
+    assert [line["memorized"] for line in lines[:6]] == ["3", "1", "2"] * 2
+    there = {line["population"]: float(line["auroc"]) for line in lines[:6]}
+    of_groups = (there[f"{control}, verbatim"] + 2 * there[f"{control}, template"]) / 3
+    assert there[control] == pytest.approx(of_groups)  # of the same ordinary prompts
     calls = {line["detector"]: line["calls"] for line in lines if line["population"] == "all"}
     assert calls["NoiseMagnitude"] == "1"
     assert calls["BrightEnding"] == "2"
@@ -148,8 +155,9 @@ def test_tables_are_printed_and_a_stopped_run_goes_on_to_the_same_scores(
     assert evaluate(piece, out) == 0
     printed, err = capsys.readouterr()
     assert "model: 8 of 11 were there already" in err
-    assert {path.name for path in out.iterdir()} == OURS
-    assert (out / "scores.csv").read_bytes() == (evaluated / "scores.csv").read_bytes()
+    assert {path.name for path in out.iterdir()} == OF_A_TESTBED
+    for name in ("scores.csv", "localisers.csv", "similarity.csv"):
+        assert (out / name).read_bytes() == (evaluated / name).read_bytes()
     lines = [line for line in printed.splitlines() if str(out) not in line]
     assert max(map(len, lines)) <= 100
     assert re.search(r"all +verbatim +template", printed)
@@ -157,6 +165,55 @@ def test_tables_are_printed_and_a_stopped_run_goes_on_to_the_same_scores(
     assert "BrightEnding  model " in printed
     assert re.search(r"verbatim +memorized +1 +\d \(\d+%\)", printed)
     assert re.search(r"seen once +neither +1 ", printed)
+    last = printed.splitlines()[-1]
+    assert re.fullmatch(r"took (\d+ min )?\d+ s in all; 8 of 18 runs were there already", last)
+
+
+def test_what_is_printed_of_localisers_and_images_is_kept(piece, evaluated, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert evaluate(piece, out) == 0
+    printed = capsys.readouterr().out
+    localisers = rows(out / "localisers.csv")
+    assert [(line["localiser"], line["on"]) for line in localisers] == [
+        ("BrightEnding", "model"),
+        ("BrightEnding", "random weights"),
+    ]
+    for line in localisers:
+        shown = [
+            "{} ({}-{})".format(
+                *(f"{float(line[name + end]):.2f}" for end in ("", "_low", "_high"))
+            )
+            for name in ("average_precision", "iou", "native_average_precision", "native_iou")
+        ]
+        assert re.search(rf"{line['on']} +{' +'.join(map(re.escape, shown))}\n", printed)
+    chance = f"(AP) of {float(localisers[0]['chance_average_precision']):.2f}, and"
+    plain = " ".join(printed.split())
+    assert chance in plain
+    assert f"an IoU of {float(localisers[0]['chance_iou']):.2f}" in plain
+    similarity = rows(out / "similarity.csv")
+    assert list(similarity[0]) == ["group", "counted_as", "images", "copies", "alignment"]
+    assert [line["group"] for line in similarity] == [
+        "verbatim",
+        "template",
+        "ordinary",
+        "seen_once",
+    ]
+    page = (out / "index.html").read_text()
+    for line in similarity:
+        group, aligned = line["group"].replace("_", " "), f"{float(line['alignment']):.2f}"
+        what, count, copies = line["counted_as"], line["images"], line["copies"]
+        assert re.search(rf"{group} +{what} +{count} +{copies} \(\d+%\) +{aligned}\n", printed)
+        cells = page.split(f'<th scope="row">{group}</th>')[1].split("</tr>")[0]
+        assert f"<td>{what}</td>" in cells
+        assert f'<td class="number">{copies} (' in cells
+        assert f'<td class="number">{aligned}</td>' in cells
+    accuracy = load_manifest(piece).attribute_accuracy
+    (by_chance,) = re.findall(r"prompts the same images get (0\.\d\d)\.", plain)
+    assert 0 < float(by_chance) < 0.6
+    stated = f"recall {accuracy['recall']:.2f}, precision {accuracy['precision']:.2f}"
+    assert f"which a classifier ({stated}) finds in its image" in plain
+    assert f"prompts the same images get {by_chance}." in page
+    assert re.fullmatch(r"took (\d+ min )?\d+ s in all", printed.splitlines()[-1])
 
 
 def test_a_control_may_be_an_earlier_evaluation_or_a_testbed(
@@ -241,17 +298,26 @@ def test_any_checkpoint_is_measured_on_two_files(checkpoint, files, tmp_path, mo
     printed = capsys.readouterr().out
     assert re.search(r"group +counted as +images +by SSIM +by correlation", printed)
     assert re.search(r"memorized +memorized +2 ", printed)
+    assert {path.name for path in out.iterdir()} == OURS | {"similarity.csv"}
+    columns = ["group", "counted_as", "images", "nearest_by_ssim", "nearest_by_correlation"]
+    assert list(rows(out / "similarity.csv")[0]) == columns
+    assert "Generated images" in (out / "index.html").read_text()
     # Evaluated again, the folder is replaced as a whole.
     monkeypatch.chdir(checkpoint)
     assert evaluate(".", out, *files) == 0
     assert {path.name for path in out.iterdir()} == OURS
+    assert "Generated images" not in (out / "index.html").read_text()
     assert f"achieve on {checkpoint.name}<" in (out / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--memorized=m.txt"], "got --memorized for a testbed, expected neither"),
+        (["--memorized=m.txt"], "got --memorized for a testbed, expected no such option: its"),
+        (
+            ["--memorized=m.txt", "--ordinary=o.txt", "--training-images=."],
+            "got --memorized, --ordinary and --training-images for a testbed, expected no such",
+        ),
         (["--training-images=."], "got --training-images for a testbed"),
         (["--control=nothing"], "got --control 'nothing', expected NAME=PATH"),
         (["--control==x"], "got --control '=x', expected NAME=PATH"),

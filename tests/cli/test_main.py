@@ -46,6 +46,11 @@ def test_a_keyboard_interrupt_ends_with_130(monkeypatch, capsys):
     monkeypatch.setattr(module.methods, "run", interrupted)
     assert main(["methods"]) == 130
     assert capsys.readouterr().err == "memattn methods: interrupted.\n"
+    for command in (["evaluate", "--out=x"], ["calibrate", "--out=x", "--prompts=y"]):
+        monkeypatch.setattr(COMMANDS[command[0]], "run", interrupted)
+        assert main(command) == 130
+        sentence = "interrupted; the same command goes on after the last finished batch."
+        assert capsys.readouterr().err == f"memattn {command[0]}: {sentence}\n"
 
 
 def test_a_reader_that_stops_reading_ends_with_141():

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import memattn
 from memattn.errors import CalibrationError
-from memattn.evaluation.calibration import Calibration, calibrate, model_hash
+from memattn.evaluation.calibration import Calibration, JointRate, calibrate, model_hash
 from memattn.evaluation.settings import RunSettings
+from memattn.evaluation.thresholds import share_interval
 from tests.pipelines import stable_diffusion
 
 SETTINGS = RunSettings(steps=20, guidance_scale=7.5, height=64, width=64, scheduler="DDIM-1")
@@ -244,6 +245,20 @@ def test_file_that_is_no_calibration_is_refused(tmp_path, content, reason):
         ({"samples": {"LayerEntropy": 0}}, "got 0, expected a whole number from 1 up"),
         ({"samples": {"LayerEntropy": 40.5}}, "got 40.5, expected a whole number from 1 up"),
         ({"samples": {"NoiseMagnitude": 40}}, "of the same detectors"),
+        ({"joint": 3}, "got the joint rate 3, expected flagged, prompts, low and high"),
+        ({"joint": {"flagged": 1}}, "expected flagged, prompts, low and high"),
+        (
+            {"joint": {"flagged": 5, "prompts": 4, "low": 0, "high": 1}},
+            "expected shares of the prompts",
+        ),
+        (
+            {"joint": {"flagged": 1, "prompts": 4, "low": 0.5, "high": 0.1}},
+            "expected shares of the prompts",
+        ),
+        (
+            {"joint": {"flagged": 0.5, "prompts": 4, "low": 0, "high": 1}},
+            "got 0.5, expected a whole number",
+        ),
         ({"false_positive_rate": None}, "got None, expected a finite number"),
         ({"false_positive_rate": 1}, "got false_positive_rate 1.0, expected a number between"),
     ],
@@ -331,3 +346,59 @@ def test_hash_tells_dtypes_apart_that_share_their_bytes():
     torch.nn.init.zeros_(zeros.bias)
     as_bfloat16 = hash_of(zeros.bfloat16())
     assert as_bfloat16 != hash_of(zeros.half())
+
+
+def joined(**scores):
+    """A calibration of several detectors at 5 %, two of 40 prompts each."""
+    return calibrate(
+        {name: torch.as_tensor(values) for name, values in scores.items()},
+        model_hash="a" * 64,
+        settings=SETTINGS,
+        false_positive_rate=0.05,
+    )
+
+
+def test_prompts_that_any_detector_flags_are_counted_once():
+    rising = torch.arange(40.0)
+    swapped = rising.clone()
+    swapped[[0, 39]] = swapped[[39, 0]]
+    expected = {(): 2, ("b",): 2, ("c",): 4, ("d",): 3, ("b", "c", "d"): 4}
+    others = {"b": rising * 2, "c": -rising, "d": swapped}
+    for names, flagged in expected.items():
+        found = joined(a=rising, **{name: others[name] for name in names})
+        assert found.joint == JointRate(flagged, 40, *share_interval(flagged, 40))
+
+
+def test_the_joint_rate_is_that_of_new_prompts():
+    generator = torch.Generator().manual_seed(0)
+    said, real = [], []
+    for _ in range(200):
+        scores, new = (torch.randn(3, n, generator=generator) for n in (40, 400))
+        calibration = joined(**dict(zip("abc", scores, strict=True)))
+        said.append(calibration.joint.flagged / 40)
+        above = [v > calibration.thresholds[n] for n, v in zip("abc", new, strict=True)]
+        real.append(float(torch.stack(above).any(dim=0).float().mean()))
+    # Two of the 40 places are flagged, and two of 41 of new prompts.
+    assert sum(said) / 200 == pytest.approx(1 - (1 - 2 / 40) ** 3, abs=0.01)
+    assert sum(real) / 200 == pytest.approx(1 - (1 - 2 / 41) ** 3, abs=0.01)
+
+
+def test_the_joint_rate_is_a_sentence_where_there_is_something_to_join(calibration, tmp_path):
+    assert calibration.joint_sentence == ""
+    both = joined(a=torch.arange(40.0), b=-torch.arange(40.0))
+    assert both.joint_sentence == (
+        "A verdict joins 2 detectors, of which at least one flags 10 % of ordinary prompts "
+        "(4 of 40, each by the thresholds of the others; 95 % interval 2.8 to 24 %)."
+    )
+    both.save(tmp_path / "c.json")
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content.pop("joint")["flagged"] == 4
+    (tmp_path / "c.json").write_text(json.dumps(content))  # as an earlier memattn wrote it
+    earlier = Calibration.load(tmp_path / "c.json")
+    assert (earlier.joint, earlier.joint_sentence) == (None, "")
+    assert earlier.thresholds == both.thresholds
+
+
+def test_detectors_that_scored_other_prompts_are_refused():
+    with pytest.raises(ValueError, match="got scores 40 by a, 39 by b, expected every detector's"):
+        joined(a=torch.arange(40.0), b=torch.arange(39.0))

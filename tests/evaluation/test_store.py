@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from memattn.errors import InputError
-from memattn.evaluation.store import Batch, Store
+from memattn.evaluation.store import Batch, Store, check_identity, holds_batches
 
 BATCH = Batch(
     scores={"NoiseMagnitude": torch.rand(2)},
@@ -47,3 +47,21 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"cannot keep unfinished work in {tmp_path}/file/model"):
         Store(tmp_path / "file" / "model", {}).write(0, BATCH)
+
+
+def test_other_work_is_found_by_its_headers(tmp_path):
+    folder = tmp_path / "unfinished" / "model"
+    asked = {"model": "a", "batch size": "8"}
+    assert not holds_batches(folder)
+    check_identity(folder, asked, root=folder.parent)
+    Store(folder, {**asked, "detectors": "x"}).write(3, BATCH)
+    assert holds_batches(folder)
+    check_identity(folder, asked, root=folder.parent)
+    with pytest.raises(InputError) as error:
+        check_identity(folder, {"model": "b", "batch size": "4"}, root=folder.parent)
+    assert str(error.value) == (
+        f"got unfinished work in {folder.parent} of other model, batch size than asked for; start "
+        "it the same way to finish it, or remove that folder to start anew."
+    )
+    (folder / "batch-00003.safetensors").write_bytes(b"damaged")  # named when it is read
+    check_identity(folder, {"model": "b"}, root=folder.parent)

@@ -1,6 +1,7 @@
 """The study on a tiny model: what is measured on what, against figures computed separately."""
 
 import dataclasses
+import shutil
 import time
 import weakref
 
@@ -290,3 +291,36 @@ def test_cases_that_give_no_figures_are_refused_before_anything_is_made(pipe, mo
     for role in ("memorized", "ordinary"):
         with pytest.raises(ValueError, match=f"got no {role} cases"):
             run(pipe, {}, cases=[case for case in CASES if case.role != role])
+
+
+def test_a_controls_area_is_there_for_every_group(study, control_runs):
+    for name, values in control_runs.scores.items():
+        assert study.control_areas(name, "random") == {
+            "template": auroc(values[[0, 3]], values[[2, 4, 5]]),
+            "verbatim": auroc(values[[1]], values[[2, 4, 5]]),
+        }
+
+
+def test_other_work_of_a_control_is_refused_before_the_model_is_run(pipe, control, tmp_path):
+    run(pipe, {"random": lambda: control}, store=tmp_path)
+    shutil.rmtree(tmp_path / "model")
+    other = with_random_denoiser(pipe)
+    with torch.no_grad():
+        other.unet.conv_out.bias += 1
+    calls = []
+    handle = pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(InputError, match=f"in {tmp_path} of other model than .* remove that"):
+        run(pipe, {"other": lambda: other}, store=tmp_path)
+    with pytest.raises(InputError, match=f"in {tmp_path} of other prompts or seeds than"):
+        run(pipe, {"random": lambda: control}, cases=CASES[:8], store=tmp_path)
+    handle.remove()
+    assert calls == []
+
+
+def test_runs_that_were_there_already_are_counted(pipe, control, tmp_path):
+    first = run(pipe, {"random": lambda: control}, store=tmp_path)
+    assert (first.sampled, first.kept) == (17, 0)
+    (tmp_path / "model" / "batch-00002.safetensors").unlink()
+    (tmp_path / "control-0" / "batch-00000.safetensors").unlink()
+    again = run(pipe, {"random": lambda: control}, store=tmp_path)
+    assert (again.sampled, again.kept) == (17, 8 + 2)

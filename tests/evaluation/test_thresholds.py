@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, quantile_test
+from scipy.stats import binom, binomtest, quantile_test
 
 from memattn.evaluation.thresholds import (
     false_positive_interval,
     fewest_samples,
     fewest_samples_for_upper_end,
+    flagged_by_the_others,
     order_statistic,
+    share_interval,
     threshold_interval,
 )
 
@@ -126,3 +128,32 @@ def test_the_rate_of_the_fewest_samples_has_a_closed_form():
     low, high = false_positive_interval(99, 0.01)
     assert low == pytest.approx(1 - 0.975 ** (1 / 99))
     assert high == pytest.approx(1 - 0.025 ** (1 / 99))
+
+
+@given(
+    scores=st.lists(st.integers(0, 20), min_size=1, max_size=60),
+    rate=st.sampled_from([0.05, 0.1, 0.29, 0.5, 0.9]),
+)
+def test_each_sample_meets_the_threshold_of_the_others(scores, rate):
+    values = np.array(scores, dtype=np.float64)
+    if values.size < fewest_samples(rate):
+        return
+    above = int((values > order_statistic(values, rate)).sum())
+    places = round(np.floor(rate * (values.size + 1) + 1e-9))
+    found = flagged_by_the_others(values, rate)
+    for place, value in enumerate(values):
+        others = np.sort(np.delete(values, place))
+        assert found[place] == (places > others.size or value > others[others.size - places])
+    assert above <= found.sum() <= places
+
+
+def test_the_highest_of_99_is_flagged_by_the_others():
+    found = flagged_by_the_others(np.arange(99.0), 0.01)
+    assert np.flatnonzero(found).tolist() == [98]
+
+
+@given(samples=st.integers(1, 600), share=st.floats(0, 1))
+def test_the_interval_of_a_share_is_scipys(samples, share):
+    count = round(share * samples)
+    expected = binomtest(count, samples).proportion_ci(0.95, method="exact")
+    assert share_interval(count, samples) == pytest.approx((expected.low, expected.high))

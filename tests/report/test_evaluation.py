@@ -15,6 +15,7 @@ from memattn import testbed
 from memattn.detectors import AttentionEntropy, BrightEnding, LayerEntropy, NoiseMagnitude
 from memattn.evaluation.bootstrap import Estimate
 from memattn.evaluation.cases import Case, localisable
+from memattn.evaluation.groups import GroupFigures
 from memattn.evaluation.localisation import localisation
 from memattn.evaluation.roc import Auroc
 from memattn.evaluation.settings import RunSettings
@@ -197,6 +198,27 @@ def test_what_scrolls_has_a_name(page):
     regions = [found for _, found in Tags(page).found if found.get("tabindex") == "0"]
     assert len(regions) == 3 + 7
     assert all(found["role"] == "region" and found["aria-label"] for found in regions)
+
+
+def test_figures_of_the_images_stand_group_by_group(study, page):
+    groups = (
+        GroupFigures("seen_once", "neither", 8, {"copies": 0.25, "<b>": 0.614}),
+        GroupFigures("ordinary", "ordinary", 4, {"copies": 0.0, "<b>": 0.5}),
+    )
+    shown = evaluation_page(study, "the testbed", (), {}, (), groups, "Compare <i> with 0.5.")
+    text = render_evaluation(shown)
+    table = text.split("<h2>Generated images</h2>")[1].split("</section>")[0]
+    found = [" ".join(row.split()) for row in re.sub(r"<[^>]+>", " ", table).split("\n")]
+    words = " ".join(filter(None, found))
+    assert "seen once neither 8 2 (25 %) 0.61 ordinary ordinary 4 0 (0.0 %) 0.50" in words
+    assert "&lt;b&gt;" in table
+    assert '<p class="note">Compare &lt;i&gt; with 0.5.</p>' in table
+    assert "Generated images" not in page
+
+
+def test_how_often_a_verdict_is_wrong_is_a_finding(study, page):
+    assert f"<li>{study.calibration.joint_sentence}</li>" in page
+    assert study.calibration.joint_sentence
 
 
 def test_flagged_counts_of_every_group_are_there(study, page):

@@ -116,6 +116,8 @@ def study():
         detectors=tuple(result(detector, scores[detector.name]) for detector in DETECTORS),
         localisers=(),
         settings=RunSettings(steps=CALLS),
+        sampled=len(SCORES),
+        kept=0,
     )
 
 

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -88,7 +90,24 @@ def test_alignment_is_the_share_of_named_things_that_are_found():
         "blue disc and red moon, photo by a b",
     ]
     found = alignment(Seeing(*THINGS, Thing("white", "fan")), pictures(3), prompts)
-    assert found.tolist() == [1, pytest.approx(1 / 3), 0]
+    assert found.shares.tolist() == [1, pytest.approx(1 / 3), 0]
+    assert found.by_chance == pytest.approx((1 + 1 / 3) / 3)  # of each prompt, with two pictures
+
+
+def test_alignment_by_chance_is_that_with_other_prompts_alone():
+    class InTurn(nn.Module):
+        """Sees in every picture what its own prompt names."""
+
+        def forward(self, pixels):
+            seen = [mark_things(named_things(prompt)) for prompt in prompts]
+            return torch.from_numpy(np.stack(seen)).float() - 0.5
+
+    prompts = [PROMPT, "red disc and blue star, photo by a b", PROMPT]
+    found = alignment(InTurn(), pictures(3), prompts)
+    assert found.shares.tolist() == [1, 1, 1]
+    assert found.by_chance == 0.5
+    prompts = [PROMPT]
+    assert math.isnan(alignment(InTurn(), pictures(1), prompts).by_chance)
 
 
 def test_alignment_judges_each_picture_by_itself():
@@ -297,4 +316,4 @@ def test_the_packaged_classifier_is_as_accurate_as_its_manifest_says():
         standard_error = (stated[name] * (1 - stated[name]) / 240) ** 0.5  # of as many named things
         assert abs(found[name] - stated[name]) < 3 * standard_error
     swapped = [str(scene.caption) for scene in scenes[1:] + scenes[:1]]
-    assert alignment(load_classifier(), images, swapped).mean() < 0.2
+    assert alignment(load_classifier(), images, swapped).shares.mean() < 0.2

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -171,8 +172,13 @@ def _load(file: SscdFile) -> torch.jit.ScriptModule:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The last line of an error of torch, which stands below its stack; its kind if it is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    """The sentence of an error of torch that says what happened; its kind if it is empty.
+
+    It begins the last line, below torch's stack; advice and guesses may follow it there.
+    """
+    last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    sentence = re.split(r"(?<=\w)\. ", last)[0]
+    return f"{sentence.rstrip('.')}."
 
 
 def _channels(values: tuple[float, ...]) -> Tensor:

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import re
 import warnings
 import zipfile
 
@@ -151,8 +152,13 @@ def archive():
 def test_another_file_is_refused(tmp_path, content):
     file = tmp_path / "other.pt"
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"other\.pt cannot be loaded as .*publishes.*: .+"):
+    with pytest.raises(
+        InputError, match=r"other\.pt cannot be loaded as .*publishes.*: .+"
+    ) as error:
         Sscd(SscdFile.read(file))
+    reason = str(error.value).partition("torchscript.pt): ")[2]
+    assert reason.endswith(".")
+    assert not re.search(r"\w\. ", reason)  # of several sentences of torch, the first
 
 
 @pytest.mark.parametrize(
