@@ -12,7 +12,8 @@ From the command to a timed call:
 7. `bench_recording` does the same with whole denoisers: `denoisers`, `arms`, `paired`; on a GPU
    also with a `captured` call, and with what was asked of the host (`host_calls`).
 
-Beside it, `compiled` says what Triton makes of its kernels, and `tuning` which tiles are fastest.
+Beside it, `compiled` says what Triton makes of its kernels, `tuning` which tiles are fastest, and
+`counters` what a GPU's own counters say of each kernel.
 
 Sources lie in the checkout's `benchmarks/` and install as `memattn.benchmarks`.
 """

@@ -2,6 +2,7 @@
 
 import gc
 import statistics
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -43,11 +44,13 @@ class _Measured(NamedTuple):
     Attributes:
         facts: What is the same for every comparison.
         rounds: By arm, the seconds of each round.
+        not_captured: Why there is no graph of a call on a GPU, or None.
         recorded: Of the recorded run by the stock one: bytes, and on a GPU the host's calls.
     """
 
     facts: dict[str, object]
     rounds: dict[str, list[arms.Seconds]]
+    not_captured: Exception | None
     recorded: dict[str, object]
 
 
@@ -86,7 +89,9 @@ _EAGER_AND_CAPTURED = {
     **_EAGER,
     "one call as a CUDA graph": _Comparison("recorded graph", "graph", _whole),
 }
-_GPU_RUN: dict[str, Any] = {"dtype": torch.bfloat16, "device": "cuda", "steps": 20}
+# A call takes tens of milliseconds. A GPU that is lent is lent for minutes, and most of them go to
+# building and compiling: few steps, and as many rounds as an interval needs to be narrow.
+_GPU_RUN: dict[str, Any] = {"dtype": torch.bfloat16, "device": "cuda", "steps": 5}
 
 
 def _compiled(build: Callable[..., Denoiser]) -> Denoiser:
@@ -102,10 +107,10 @@ _SUBJECTS = {
         "sdxl-512px-bf16": _Subject(partial(denoisers.sdxl, torch.bfloat16, 512), 6, _EAGER),
     },
     "cuda": {
-        "sd14-bf16": _Subject(partial(denoisers.sd_1_4, **_GPU_RUN), 20, _EAGER_AND_CAPTURED),
-        "sd14-bf16-compiled": _Subject(partial(_compiled, denoisers.sd_1_4), 20, _EVERYWHERE),
-        "sdxl-bf16": _Subject(partial(denoisers.sdxl, **_GPU_RUN), 10, _EAGER_AND_CAPTURED),
-        "sdxl-bf16-compiled": _Subject(partial(_compiled, denoisers.sdxl), 10, _EVERYWHERE),
+        "sd14-bf16": _Subject(partial(denoisers.sd_1_4, **_GPU_RUN), 10, _EAGER_AND_CAPTURED),
+        "sd14-bf16-compiled": _Subject(partial(_compiled, denoisers.sd_1_4), 10, _EVERYWHERE),
+        "sdxl-bf16": _Subject(partial(denoisers.sdxl, **_GPU_RUN), 8, _EAGER_AND_CAPTURED),
+        "sdxl-bf16-compiled": _Subject(partial(_compiled, denoisers.sdxl), 8, _EVERYWHERE),
     },
 }
 _SLOW_SUBJECTS = {
@@ -115,7 +120,7 @@ _SLOW_SUBJECTS = {
     },
     "cuda": {
         "sd14-768px-bf16": _Subject(
-            partial(denoisers.sd_1_4, pixels=768, **_GPU_RUN), 20, _EAGER_AND_CAPTURED
+            partial(denoisers.sd_1_4, pixels=768, **_GPU_RUN), 10, _EAGER_AND_CAPTURED
         ),
     },
 }
@@ -136,9 +141,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[Callable[[], Denoiser], _Measured]:
+def outcomes() -> dict[Callable[[], Denoiser], _Measured | Exception]:
     """What was measured, by what builds the denoiser; once for all of its comparisons."""
     return {}
+
+
+def _outcome(subject: _Subject) -> _Measured | Exception:
+    """What was measured, or why nothing was: every comparison of the denoiser raises it."""
+    try:
+        return _measure(subject)
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # which hold the denoiser
+        return error
 
 
 def _measure(subject: _Subject) -> _Measured:
@@ -150,7 +164,12 @@ def _measure(subject: _Subject) -> _Measured:
     calls: dict[str, Callable[[], arms.Seconds]] = {
         name: partial(arms.timed, denoiser, arm) for name, arm in arms.arms(denoiser).items()
     }
-    calls |= _graphs(denoiser)
+    not_captured: Exception | None = None
+    try:
+        calls |= _graphs(denoiser)
+    except (AssertionError, RuntimeError) as error:  # the test of that comparison raises it
+        traceback.clear_frames(error.__traceback__)
+        not_captured = error
     rounds = in_rounds(calls, subject.rounds)
     names = {dtype: name for name, dtype in DTYPES.items()}
     facts: dict[str, object] = {
@@ -158,7 +177,7 @@ def _measure(subject: _Subject) -> _Measured:
         "dtype": names[denoiser.dtype],
         "backend": arms.backends(denoiser),
     }
-    return _Measured(facts, rounds, recorded)
+    return _Measured(facts, rounds, not_captured, recorded)
 
 
 def _memory(denoiser: Denoiser) -> dict[str, object]:
@@ -173,7 +192,8 @@ def _memory(denoiser: Denoiser) -> dict[str, object]:
 def _host_calls(denoiser: Denoiser) -> dict[str, object]:
     if denoiser.device == "cpu":
         return {}
-    recorded, stock = host_calls(lambda: arms.recorded(denoiser)), host_calls(denoiser.run)
+    one_step = denoiser.with_steps(1)  # a trace of more takes longer to read than it says
+    recorded, stock = host_calls(lambda: arms.recorded(one_step)), host_calls(one_step.run)
     return {
         "launches": recorded.launches,
         "stock_launches": stock.launches,
@@ -199,14 +219,18 @@ def _graphs(denoiser: Denoiser) -> dict[str, Callable[[], arms.Seconds]]:
 def test_recording(
     subject: _Subject,
     what: str,
-    outcomes: dict[Callable[[], Denoiser], _Measured],
+    outcomes: dict[Callable[[], Denoiser], _Measured | Exception],
     benchmark: Any,  # noqa: ANN401
 ) -> None:
     """One comparison of one denoiser; the time shown is the changed run's, or its layers'."""
     if subject.build not in outcomes:
-        outcomes[subject.build] = _measure(subject)
+        outcomes[subject.build] = _outcome(subject)
     measured = outcomes[subject.build]
+    if isinstance(measured, Exception):
+        raise measured
     arm, baseline, compared = subject.comparisons[what]
+    if arm not in measured.rounds and measured.not_captured is not None:
+        raise measured.not_captured
     rounds = zip(measured.rounds[arm], measured.rounds[baseline], strict=True)
     ours, stock = zip(*(compared(*seconds) for seconds in rounds), strict=True)
     ratio = paired_ratio(ours, stock)

@@ -1,6 +1,7 @@
 """The fixture that owns correct timing, and what every benchmark is told about itself."""
 
 import statistics
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from memattn.benchmarks.cases import Case
+from memattn.benchmarks.graphs import node_seconds
 from memattn.benchmarks.limits import limits
 from memattn.benchmarks.machine import facts
 from memattn.benchmarks.measurement import Measured, measure
@@ -42,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Note what is measured, before anybody changes the checkout under a long run."""
     device = config.getoption("device")
     untimed = [(name, "", reason) for name, reason in absent(device).items()]
-    config.stash[_FACTS] = {**facts(device), "untimed": untimed}
+    config.stash[_FACTS] = {**facts(device), "untimed": untimed, "failed": []}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -78,6 +80,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[_SELECTED] = selected
 
 
+def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]) -> None:
+    """Note who failed at what, and why in one line: the results say so as well."""
+    if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
+        return
+    parameters: dict[str, Any] = item.callspec.params
+    if "case" in parameters:
+        who, where = parameters["provider"].name, parameters["case"].name
+    else:
+        who = parameters["what"]
+        where = item.callspec.id.removesuffix(f"-{who}")
+    reason = call.excinfo.exconly().splitlines()[0]
+    item.config.stash[_FACTS]["failed"].append((who, where, reason))
+
+
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, object]
 ) -> None:
@@ -89,14 +105,18 @@ def pytest_benchmark_update_machine_info(
 def _limits(request: pytest.FixtureRequest) -> Iterator[None]:
     """Adds the machine's limits to its facts: the best of before the first case and after the last.
 
-    Not in between, where the effort would heat the machine under the next case.
+    Not in between, where the effort would heat the machine under the next case. On a GPU also what
+    a node of a graph costs.
     """
     device = request.config.getoption("device")
-    before = limits(device)
+    told = request.config.stash[_FACTS]
+    if device == "cuda":
+        told["node_us"] = node_seconds() * 1e6
+    before = told["limits"] = limits(device)
     yield
     after = limits(device)
-    best = {name: max(before[name], after[name]) for name in before}
-    request.config.stash[_FACTS]["limits"] = best
+    # A dtype may be left out of one of them.
+    told["limits"] = {name: max(before.get(name, 0), after.get(name, 0)) for name in before | after}
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +141,12 @@ def timed(
 
     def run(case: Case, provider: Provider) -> None:
         if case not in _outcomes:
-            _outcomes[case] = measure(case, request.config.stash[_SELECTED][case])
+            selected = request.config.stash[_SELECTED][case]
+            try:
+                _outcomes[case] = measure(case, selected)
+            except Exception as error:  # of none in particular: each test of the case raises it
+                traceback.clear_frames(error.__traceback__)  # which hold the case's tensors
+                _outcomes[case] = dict.fromkeys([each.name for each in selected], error)
         outcome = _outcomes[case][provider.name]
         if isinstance(outcome, Unavailable):
             untimed = (provider.name, case.name, str(outcome))

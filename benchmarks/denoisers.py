@@ -101,6 +101,11 @@ class Denoiser:
         both = [self.arguments[name] for name in ("negative_prompt_embeds", "prompt_embeds")]
         return torch.cat(both)
 
+    def with_steps(self, steps: int) -> "Denoiser":
+        """The same pipeline, run with another number of steps."""
+        arguments = {**self.arguments, "num_inference_steps": steps}
+        return dataclasses.replace(self, steps=steps, arguments=arguments)
+
     def run(self) -> Tensor:
         """Denoise the latents [1, 4, h, w], with guidance."""
         # A copy: the pipeline may scale what it is given in place.

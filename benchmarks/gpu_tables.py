@@ -70,6 +70,12 @@ def gpu_notes(results: Results) -> list[str]:
             " Two numbers in a cell are ratios of times with a warm and with a cold cache; by "
             "copy, product is with a cold one."
         )
+    node = results.machine.get("node_us")
+    if node is not None:
+        found.append(
+            f"A kernel with nothing to do takes {_time(node)} us in such a graph on this machine, "
+            "and each kernel of a call takes as much beside what it computes."
+        )
     refused = {
         f"{timing.provider} ({timing.not_captured})"
         for timing in results.timings

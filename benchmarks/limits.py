@@ -14,16 +14,25 @@ from memattn.benchmarks.turns import wall_seconds
 # Larger than the last-level cache, and long enough that starting them does not count.
 _COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}
 _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+_TRIAL_SIDE = {"cpu": 256, "cuda": 2048}
 _TRIES = 5
 # Without fp16 on the CPU, where torch takes a minute for one product and memattn computes in fp32.
 _MULTIPLIED = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
 
 
 def limits(device: str) -> dict[str, float]:
-    """Bytes per second of a copy ("copy"), and operations per second of a product, by dtype."""
+    """Bytes per second of a copy ("copy"), and operations per second of a product, by dtype.
+
+    Dtypes that are slower than float32, as on a processor without instructions for them, are left
+    out: they would take minutes, and `limit_seconds` would not count them.
+    """
+    side = _TRIAL_SIDE[device]
+    trial = {name: matmul_speed(device, DTYPES[name], side) for name in _MULTIPLIED[device]}
+    fast = [name for name, speed in trial.items() if speed >= trial["fp32"]]
+    side = _MATMUL_SIDE[device]
     return {
         "copy": copy_bandwidth(device),
-        **{name: matmul_speed(device, DTYPES[name]) for name in _MULTIPLIED[device]},
+        **{name: matmul_speed(device, DTYPES[name], side) for name in fast},
     }
 
 
@@ -46,9 +55,8 @@ def copy_bandwidth(device: str) -> float:
     return 2 * source.nbytes / _least(lambda: target.copy_(source), device)
 
 
-def matmul_speed(device: str, dtype: torch.dtype) -> float:
-    """Operations per second of a large matrix product."""
-    side = _MATMUL_SIDE[device]
+def matmul_speed(device: str, dtype: torch.dtype, side: int) -> float:
+    """Operations per second of a product of square matrices."""
     # Random: a GPU multiplies equal numbers faster, because fewer transistors switch. Drawn on the
     # CPU: torch's generator of the GPU does not survive a capture that failed.
     left = torch.randn(side, side).to(device, dtype)

@@ -6,6 +6,7 @@ from itertools import groupby
 import pytest
 from tqdm import tqdm
 
+TOGETHER = ("case", "subject")  # by the parameters of the suites
 _BAR: pytest.StashKey["tqdm[None]"] = pytest.StashKey()
 
 
@@ -24,7 +25,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def _case(item: pytest.Item | None) -> object:
     """What is timed at once, with the first benchmark of it: a case, or a denoiser."""
     parameters = item.callspec.params if isinstance(item, pytest.Function) else {}
-    return parameters.get("case", parameters.get("measured"))
+    return next((parameters[name] for name in TOGETHER if name in parameters), None)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

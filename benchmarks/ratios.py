@@ -78,6 +78,9 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
 def rows(results: Results, clock: Clock = "eager") -> list[Row]:
     """The ratios of every case of cross-attention, in the file's order.
 
+    Cases that one of memattn's providers failed are left out: what is left need not be what `auto`
+    takes.
+
     Args:
         results: A run of the kernels. Of several backends of memattn in one case, the one that
             `backend="auto"` takes is judged.
@@ -103,7 +106,7 @@ def _cases(results: Results, clock: Clock) -> list[list[Timing]]:
     """The timings of each case that there are on a clock."""
     cases: dict[tuple[str, str], list[Timing]] = defaultdict(list)
     for timing in results.timings:
-        if timing.on(clock):
+        if timing.on(clock) and f"{timing.shape}-{timing.dtype}" not in results.failed_cases:
             cases[timing.shape, timing.dtype].append(timing)
     return list(cases.values())
 

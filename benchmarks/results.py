@@ -70,10 +70,11 @@ class PairedRatio(NamedTuple):
         extra_peak_bytes: Memory that the recorded run used beyond the stock one at its peak, or
             None where it was not measured.
         record_bytes: Memory that the record holds, or None.
-        launches: What the recorded run's host launched on a GPU, kernels and copies, or None.
-        stock_launches: The same of the stock run.
-        waits: How often the recorded run's host waited for its GPU, or None.
-        stock_waits: The same of the stock run.
+        launches: What the host of a recorded run of one step launched on a GPU, kernels and copies,
+            or None.
+        stock_launches: The same of a stock run.
+        waits: How often the host of such a recorded run waited for its GPU, or None.
+        stock_waits: The same of a stock run.
     """
 
     denoiser: str
@@ -99,8 +100,10 @@ class Results(NamedTuple):
     Attributes:
         date: Day, as in "2026-11-22".
         machine: Facts of `memattn.benchmarks.machine`; "limits" as `memattn.benchmarks.limits` has
-            them, with a run of the kernels; "busy", what else the machine did, or None; "untimed",
-            provider, case ("" for all) and reason of what was to be timed and could not be.
+            them, with a run of the kernels; "node_us", what a kernel with nothing to do takes in a
+            CUDA graph, with such a run on a GPU; "busy", what else the machine did, or None;
+            "untimed", provider, case ("" for all) and reason of what was to be timed and could not
+            be; "failed", the same of what went wrong.
         timings: Of a run of the kernels, or of joint attention.
         paired: Of the recording's run.
     """
@@ -114,6 +117,12 @@ class Results(NamedTuple):
     def is_joint(self) -> bool:
         """Whether the timings are of joint attention."""
         return any(timing.text for timing in self.timings)
+
+    @property
+    def failed_cases(self) -> frozenset[str]:
+        """Cases on which a provider of memattn's failed: there is no number to judge it by."""
+        failed = self.machine.get("failed", ())
+        return frozenset(case for name, case, _ in failed if name.startswith("memattn_"))
 
 
 def from_pytest_benchmark(path: Path) -> Results:

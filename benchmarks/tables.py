@@ -4,7 +4,7 @@ import statistics
 from collections import defaultdict
 
 from memattn.benchmarks.gpu_tables import clock_verdicts, gpu_notes, gpu_tables, joint_table
-from memattn.benchmarks.ratios import Row, clocks, rows
+from memattn.benchmarks.ratios import Row, clocks, joint_rows, rows
 from memattn.benchmarks.results import PairedRatio, Results
 from memattn.benchmarks.table import Table, ratio_cell, short_name, verdict_cells
 from memattn.benchmarks.targets import joint_verdicts, recording_verdict, verdicts
@@ -18,13 +18,17 @@ _COLUMNS = {
     "limit": ("by copy,\nproduct", False),
 }
 _TITLE = "with statistics, by"
+_LAYERS = "cross-attention layers"
 
 
 def tables(results: Results) -> list[Table]:
     """The ratios of a run, and how they stand to the targets."""
     if results.paired:
         header = ["denoiser", "changed / stock", "dtype", "ratio\n(95 % interval)", "target"]
-        return [Table(header, [_pair(pair) for pair in results.paired], range(3, 4))]
+        is_gpu = results.machine["device_type"] == "cuda"
+        return [Table(header, [_pair(pair, is_gpu) for pair in results.paired], range(3, 4))]
+    if not _is_judged(results):
+        return []
     if results.is_joint:
         return [joint_table(results), clock_verdicts(joint_verdicts(results), _TITLE)]
     judged = verdicts(results)
@@ -41,11 +45,14 @@ def notes(results: Results) -> list[str]:
     """What has to be said beside the tables."""
     if results.paired:
         memory = [_memory(pair) for pair in results.paired if pair.extra_peak_bytes is not None]
-        return [*memory, *(_host(pair) for pair in results.paired if pair.launches is not None)]
+        host = [_host(pair) for pair in results.paired if pair.launches is not None]
+        return [*memory, *host, *_failed(results)]
+    if not _is_judged(results):
+        return [*_untimed(results), *_failed(results)]
     said = [_about_joint(results) if results.is_joint else _about_cross(results)]
     if len(clocks(results)) > 1:
         said += gpu_notes(results)
-    return [*said, *_untimed(results)]
+    return [*said, *_untimed(results), *_failed(results)]
 
 
 def where(results: Results) -> str:
@@ -56,6 +63,11 @@ def where(results: Results) -> str:
         f"{machine['device']}, {machine['threads']} threads{capability}, torch {machine['torch']}, "
         f"memattn {machine['memattn']}, commit {machine['commit']}, {results.date}"
     )
+
+
+def _is_judged(results: Results) -> bool:
+    """Whether there is a case that memattn did not fail."""
+    return bool(joint_rows(results) if results.is_joint else rows(results))
 
 
 def _about_cross(results: Results) -> str:
@@ -92,6 +104,16 @@ def _untimed(results: Results) -> list[str]:
     ]
 
 
+def _failed(results: Results) -> list[str]:
+    """One sentence for each case and reason."""
+    who: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, case, reason in results.machine.get("failed", ()):
+        who[case, reason].append(name)
+    return [
+        f"Failed: {', '.join(names)} on {case}: {reason}." for (case, reason), names in who.items()
+    ]
+
+
 def _on(cases: list[str]) -> str:
     named = [case for case in cases if case]
     return f" on {', '.join(named)}" if named else ""
@@ -115,9 +137,11 @@ def _case(row: Row) -> list[str]:
     return [row.timing.shape, row.timing.dtype, f"{row.microseconds:.0f}", *cells.values()]
 
 
-def _pair(pair: PairedRatio) -> list[str]:
+def _pair(pair: PairedRatio, is_gpu: bool) -> list[str]:
+    # On a GPU, events stand around layers that the host launches kernel by kernel.
+    what = f"{pair.what} and gaps" if is_gpu and pair.what == _LAYERS else pair.what
     interval = f"{pair.ratio:.3f} ({pair.ratio_low:.3f}-{pair.ratio_high:.3f})"
-    return [pair.denoiser, pair.what, pair.dtype, interval, recording_verdict(pair)]
+    return [pair.denoiser, what, pair.dtype, interval, recording_verdict(pair)]
 
 
 def _memory(pair: PairedRatio) -> str:
@@ -130,8 +154,8 @@ def _memory(pair: PairedRatio) -> str:
 
 def _host(pair: PairedRatio) -> str:
     return (
-        f"{pair.denoiser}, {pair.dtype}: a recorded run launches {pair.launches} kernels and "
-        f"copies, a stock one {pair.stock_launches}; its host waits {pair.waits} times for the "
-        f"GPU, the stock one's {pair.stock_waits}. The layers' time has in it what the GPU waited "
-        "for the host."
+        f"{pair.denoiser}, {pair.dtype}: a recorded run of one step launches {pair.launches} "
+        f"kernels and copies, a stock one {pair.stock_launches}; its host waits {pair.waits} times "
+        f"for the GPU, the stock one's {pair.stock_waits}. The layers' time has in it what the GPU "
+        "waited for the host."
     )

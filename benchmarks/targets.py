@@ -100,7 +100,10 @@ def sdpa_limit(device: str) -> float | None:
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """How a run of the kernels stands to the targets; those about no row are left out."""
+    """How a run of the kernels stands to the targets; those about no row are left out.
+
+    Where memattn failed a case, no target is met.
+    """
     table = {clock: rows(results, clock) for clock in clocks(results)}
     found = []
     for target in _TARGETS.get(results.machine["device_type"], ()):
@@ -109,12 +112,12 @@ def verdicts(results: Results) -> list[Verdict]:
             row: value for row in about if (value := getattr(row, target.column)) is not None
         }
         if ratios:
-            found.append(_verdict(target, ratios))
+            found.append(_verdict(target, ratios, failed=bool(results.failed_cases)))
     return found
 
 
 def joint_verdicts(results: Results) -> list[Verdict]:
-    """How a run of joint attention stands to its target, on each clock."""
+    """How a run of joint attention stands to its target, on each clock; as `verdicts`."""
     found = []
     for clock in clocks(results):
         limit = None if clock == "eager" else _JOINT_LIMIT
@@ -123,17 +126,18 @@ def joint_verdicts(results: Results) -> list[Verdict]:
             row: row.without for row in joint_rows(results, clock)
         }
         if ratios:
-            found.append(_verdict(target, ratios))
+            found.append(_verdict(target, ratios, failed=bool(results.failed_cases)))
     return found
 
 
-def _verdict(target: Target, ratios: dict[Row | JointRow, Ratio]) -> Verdict:
+def _verdict(target: Target, ratios: dict[Row | JointRow, Ratio], *, failed: bool) -> Verdict:
     mean = statistics.geometric_mean(ratio.median for ratio in ratios.values())
     worst = max(ratios, key=lambda row: ratios[row].median)
     highest = ratios[worst].median
     is_met = None
     if target.limit is not None:
         is_met = mean <= target.limit and (target.worst is None or highest <= target.worst)
+        is_met = is_met and not failed
     return Verdict(target, mean, highest, f"{worst.timing.shape} {worst.timing.dtype}", is_met)
 
 

@@ -149,7 +149,11 @@ def _time(arguments: argparse.Namespace) -> None:
             "the same with --anyway."
         )
     suite = session.JOINT if arguments.joint else session.KERNELS
-    results = session.run(session.RECORDING if arguments.recording else suite, options)
+    failed = None
+    try:
+        results = session.run(session.RECORDING if arguments.recording else suite, options)
+    except session.BenchmarksFailedError as error:
+        failed, results = error, error.results  # the others' times are shown and saved
     busy = busy or why_busy(device, after_timing=True)
     results = results._replace(machine={**results.machine, "busy": busy})
     if path is not None:
@@ -157,6 +161,8 @@ def _time(arguments: argparse.Namespace) -> None:
     _print(results)
     if path is not None:
         print(f"\nresults: {path}")
+    if failed is not None:
+        raise failed
 
 
 def _check_only(arguments: argparse.Namespace, device: str) -> None:

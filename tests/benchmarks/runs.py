@@ -66,6 +66,11 @@ def gpu_kernels(*cases):
     return Results("2026-11-23", GPU, tuple(rows), ())
 
 
+def failing(run, *failed):
+    """The run, in which providers failed: who, on which case, and why."""
+    return run._replace(machine={**run.machine, "failed": [list(each) for each in failed]})
+
+
 def joint(*, flash=(11.0,) * 3):
     """Joint attention on a GPU: cuDNN's attention is the fastest, flash attention ours."""
     about = {"keys": 4429, "size": 100_000_000, "flops": 1_000_000}

@@ -109,6 +109,14 @@ def test_a_run_is_repeated_exactly_and_leaves_its_latents_alone(testbed):
     assert not torch.equal(first, given)
 
 
+def test_fewer_steps_are_fewer_calls_of_the_same_pipeline(testbed, called):
+    short = testbed.with_steps(1)
+    assert short.pipe is testbed.pipe
+    short.run()
+    assert len(called) == short.steps == 1
+    assert testbed.steps == 2
+
+
 @pytest.fixture
 def called(testbed):
     """Text projections and processors of the layers at each call of the denoiser."""

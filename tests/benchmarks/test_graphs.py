@@ -1,7 +1,15 @@
+import pytest
 import torch
 
 from memattn.benchmarks.cases import Case, inputs
-from memattn.benchmarks.graphs import calls_per_graph, cold_graph, copies, warm_graph
+from memattn.benchmarks.graphs import (
+    Graph,
+    calls_per_graph,
+    cold_graph,
+    copies,
+    node_seconds,
+    warm_graph,
+)
 from memattn.benchmarks.measurement import measure
 from memattn.benchmarks.providers import Provider, plain_attention, providers
 from memattn.benchmarks.shapes import SHAPES, Shape
@@ -76,3 +84,66 @@ def test_who_cannot_be_captured_is_timed_as_programs_see_it_and_says_why():
     assert "captur" in measured.not_captured
     # and the device goes on
     assert measure(case, [plain_attention("cuda")[0]], turns=2)["sdpa"].warm
+
+
+class Gpu:
+    """A GPU that comes to a graph too early after a short head start; counts what it is given."""
+
+    def __init__(self, launch):
+        self.launch, self.slept, self.clock = launch, [], 0.0
+
+    def sleep(self, cycles):
+        self.slept.append(cycles)
+
+    def event(self, enable_timing):
+        gpu = self
+
+        class Event:
+            def record(self):
+                self.at = gpu.clock
+
+            def query(self):
+                return gpu.slept[-1] < gpu.launch
+
+            def synchronize(self):
+                pass
+
+            def elapsed_time(self, end):
+                return end.at - self.at
+
+        return Event()
+
+    def replay(self):
+        self.clock += 8.0 + max(0, self.launch - self.slept[-1]) * 1e-6
+
+
+@pytest.fixture
+def early(monkeypatch):
+    """Seconds of four calls on such a GPU, and the head starts that it was given."""
+
+    def run(launch):
+        gpu = Gpu(launch)
+        monkeypatch.setattr(torch.cuda, "_sleep", gpu.sleep)
+        monkeypatch.setattr(torch.cuda, "Event", gpu.event)
+        return Graph(gpu, (), 4, None).seconds(), gpu.slept
+
+    return run
+
+
+def test_a_graph_that_was_not_launched_in_time_is_timed_again(early):
+    enough = 2_000_000
+    assert early(enough) == (pytest.approx(2e-3), [enough])
+    assert early(3 * enough) == (pytest.approx(2e-3), [enough, 2 * enough, 4 * enough])
+
+
+def test_a_graph_that_is_never_launched_in_time_is_one_sentence(early):
+    with pytest.raises(RuntimeError, match="got a graph whose launch takes longer than 128000000"):
+        early(10**12)
+
+
+@on_gpu
+def test_a_node_alone_costs_less_than_a_call_of_ours():
+    case = Case(SMALL, "bf16", "cuda")
+    ours = providers(case)[0]
+    graph = warm_graph(ours.call, inputs(case), 64)
+    assert 0 < node_seconds() < 2 * graph.seconds() < 1e-3

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from memattn.benchmarks import limits
@@ -17,12 +18,20 @@ def test_products_count_at_the_faster_of_fp32_and_the_cases_dtype():
     assert limits.limit_seconds(1, 4_000_000, "fp16", REACHED) == 4e-3
 
 
-def test_limits_are_a_copy_and_products_that_the_cpu_can_multiply(monkeypatch):
+@pytest.mark.parametrize("bf16", [2.0, 0.1])
+def test_limits_are_a_copy_and_products_that_the_cpu_multiplies_fast(bf16, monkeypatch):
     asked = []
-    monkeypatch.setattr(limits, "copy_bandwidth", lambda device: 1.0)
-    monkeypatch.setattr(limits, "matmul_speed", lambda device, dtype: asked.append(dtype) or 2.0)
-    assert limits.limits("cpu") == {"copy": 1.0, "fp32": 2.0, "bf16": 2.0}
-    assert asked == [torch.float32, torch.bfloat16]
+
+    def speed(device, dtype, side):
+        if side > 1000:
+            asked.append(dtype)
+        return bf16 if dtype == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(limits, "copy_bandwidth", lambda device: 3.0)
+    monkeypatch.setattr(limits, "matmul_speed", speed)
+    fast = {"bf16": bf16} if bf16 > 1 else {}
+    assert limits.limits("cpu") == {"copy": 3.0, "fp32": 1.0, **fast}
+    assert asked == [torch.float32, *([torch.bfloat16] if fast else [])]
 
 
 def test_a_limit_is_the_shortest_of_several_calls(monkeypatch):

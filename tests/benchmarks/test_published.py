@@ -8,7 +8,7 @@ from memattn.benchmarks.figure import figure
 from memattn.benchmarks.published import BEGIN, END, newest, section
 from memattn.benchmarks.results import load, save
 from memattn.benchmarks.tables import notes
-from tests.benchmarks.runs import case, gpu_kernels, joint, kernels, recording
+from tests.benchmarks.runs import GPU, case, failing, gpu_kernels, joint, kernels, recording
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -100,7 +100,8 @@ def test_a_gpus_section_has_times_on_three_clocks_ratios_on_two_and_verdicts(tmp
     timings = tuple(
         row._replace(**silent) if row.provider == "eager_with_sums" else row for row in run.timings
     )
-    save(run._replace(machine={**run.machine, "untimed": untimed}, timings=timings), path)
+    machine = {**run.machine, "untimed": untimed, "node_us": 1.234}
+    save(run._replace(machine=machine, timings=timings), path)
     text = section([path])
     lines = text.splitlines()
     assert "| sd14_64x64 | bf16 | 6.0 | 1.5 | 3.0 | 8.0 math | 4.0 math | 6.0 math |" in lines
@@ -112,6 +113,7 @@ def test_a_gpus_section_has_times_on_three_clocks_ratios_on_two_and_verdicts(tmp
     worst = "0.50 sd14_64x64 bf16"
     assert f"| {fastest} | cold cache | 0.50 | {worst} | 1.00 | met |" in lines
     assert "Could not be captured in a CUDA graph: eager_with_sums (it waits for the host)." in text
+    assert "A kernel with nothing to do takes 1.2 us in such a graph on this machine, " in text
     assert "Not timed: flash-colreduce: it could not be imported." in lines
     assert "Not timed: sdpa_cudnn on sana-bf16, sana-fp16: No available kernel." in lines
 
@@ -132,7 +134,36 @@ def test_what_a_gpu_s_host_had_to_do_is_said_once_a_denoiser():
     said = notes(recording(launches=(5300, 5100), waits=(9, 4)))
     assert len(said) == 2
     assert said[1] == (
-        "sd14, fp32: a recorded run launches 5300 kernels and copies, a stock one 5100; its host "
-        "waits 9 times for the GPU, the stock one's 4. The layers' time has in it what the GPU "
-        "waited for the host."
+        "sd14, fp32: a recorded run of one step launches 5300 kernels and copies, a stock one "
+        "5100; its host waits 9 times for the GPU, the stock one's 4. The layers' time has in it "
+        "what the GPU waited for the host."
     )
+
+
+@pytest.mark.parametrize(
+    ("run", "case_name"),
+    [
+        (kernels(case("sd14_8x8", "fp32", ours=(6.0,) * 3)), "sd14_8x8-fp32"),
+        (gpu_kernels(case("sd14_8x8", "bf16", ours=(6.0,) * 3)), "sd14_8x8-bf16"),
+        (joint(), "sd3_medium-bf16"),
+        (recording(), "sd14-fp32"),
+    ],
+    ids=["kernels", "gpu", "joint", "recording"],
+)
+def test_what_failed_stands_beside_the_tables_even_if_nothing_else_is_left(
+    tmp_path, run, case_name
+):
+    wrong = "AssertionError: got an error of 1, expected at most 0"
+    failed = [("memattn_cpu", case_name, wrong), ("memattn_cpu_without", case_name, wrong)]
+    save(failing(run, *failed), tmp_path / "run.json")
+    sentence = f"Failed: memattn_cpu, memattn_cpu_without on {case_name}: {wrong}."
+    assert sentence in section([tmp_path / "run.json"]).splitlines()
+
+
+def test_a_gpus_layers_are_timed_with_the_gaps_between_them_and_say_so(tmp_path):
+    run = recording(launches=(5300, 5100), waits=(9, 4))
+    save(run._replace(machine={**GPU, "limits": {}}), tmp_path / "run.json")
+    lines = section([tmp_path / "run.json"]).splitlines()
+    layers = "cross-attention layers and gaps"
+    assert f"| sd14 | {layers} | fp32 | 0.700 (0.680-0.710) | 0.95, met |" in lines
+    assert "| sd14 | whole denoiser | fp32 | 0.990 (0.981-1.004) | 1.01, met |" in lines

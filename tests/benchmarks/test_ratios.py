@@ -2,7 +2,7 @@ import pytest
 
 from memattn.benchmarks.ratios import clocks, joint_rows, ratio, rows
 from memattn.errors import InputError
-from tests.benchmarks.runs import case, gpu_kernels, joint, kernels, timing
+from tests.benchmarks.runs import case, failing, gpu_kernels, joint, kernels, timing
 
 
 def test_a_ratio_is_taken_turn_by_turn():
@@ -81,3 +81,10 @@ def test_joint_attention_compares_the_fastest_with_the_fastest():
     assert (row.without_name, row.without.median) == ("sdpa_cudnn", pytest.approx(1.1))
     assert rows(joint()) == []
     assert joint_rows(kernels(case("a", "fp32", ours=(1.0,) * 3))) == []
+
+
+def test_no_other_backend_stands_in_where_one_of_memattns_failed():
+    cases = [case(name, "fp32", ours=(6.0,) * 3) for name in ("a", "b")]
+    run = kernels(cases[0][1:], cases[1])  # without memattn_cpu, memattn_reference would be judged
+    wrong = failing(run, ("memattn_cpu", "a-fp32", "AssertionError: wrong"))
+    assert [row.timing.shape for row in rows(wrong)] == ["b"]

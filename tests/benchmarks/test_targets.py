@@ -3,7 +3,7 @@ import math
 import pytest
 
 from memattn.benchmarks.targets import joint_verdicts, recording_verdict, verdicts
-from tests.benchmarks.runs import case, gpu_kernels, joint, kernels, recording
+from tests.benchmarks.runs import case, failing, gpu_kernels, joint, kernels, recording
 
 
 def judged(*cases):
@@ -78,3 +78,18 @@ def test_joint_attention_may_take_six_percent_longer_for_its_statistics(microsec
     assert eager.is_met is None
     assert warm.is_met is cold.is_met is is_met
     assert warm.mean == pytest.approx(microseconds / 10)
+
+
+def test_where_memattn_failed_a_case_no_target_is_met():
+    fast, other = (case(name, "fp32", ours=(4.0,) * 3) for name in ("sd14_64x64", "sd14_8x8"))
+    run = kernels(fast, other)
+    assert any(verdict.is_met for verdict in verdicts(run))
+    wrong = failing(run, ("memattn_cpu", "sd14_8x8-fp32", "AssertionError: wrong"))
+    assert not any(verdict.is_met for verdict in verdicts(wrong))
+    assert [verdict.is_met for verdict in verdicts(wrong)].count(None) == 1  # nothing was promised
+    of_joint = failing(
+        joint(), ("memattn_triton_on_flash", "flux_dev-bf16", "AssertionError: wrong")
+    )
+    assert not any(verdict.is_met for verdict in joint_verdicts(of_joint))
+    rival = failing(run, ("sdpa_math", "sd14_8x8-fp32", "RuntimeError: no memory"))
+    assert any(verdict.is_met for verdict in verdicts(rival))

@@ -17,6 +17,11 @@ SHAPES = {
 }
 
 
+def dtype_of(backend):
+    """Of tests that are about no dtype: float32, or what `cuda` takes instead."""
+    return torch.float16 if backend == "cuda" else torch.float32
+
+
 def inputs(shape, dtype=torch.float32, device="cpu"):
     """Query, key and value as a processor passes them: transposed views of (B, L, H, D)."""
     batch, heads, queries, keys, dim = shape

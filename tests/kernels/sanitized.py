@@ -1,17 +1,20 @@
 """Every kernel once on shapes with ragged ends, in memory that starts as nan.
 
 Run as a program, on a GPU under compute-sanitizer, without torch's caching allocator: each tensor
-is then an allocation of its own, and an access beyond its end is seen.
+is then an allocation of its own, and an access beyond its end is seen. What the kernels read was
+copied from the host or written by kernels of ours, so that no others need be watched.
 
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer python -m tests.kernels.sanitized cuda
 """
 
 import contextlib
+import itertools
 import sys
 
 import torch
 
 import memattn
+from memattn.kernels.cuda.limits import DIMS
 from memattn.ops.column_statistics import OPERATION
 from memattn.ops.contract import column_statistics_request
 from memattn.ops.dispatch import reasons
@@ -34,6 +37,14 @@ SHAPES = [
 ]
 DTYPES = [torch.float32, torch.bfloat16]
 
+# CUDA has a kernel for each: every dimension with keys of every class, the dtypes in turns.
+KEYS = (17, 77, 120, 130)
+SHORT = [
+    ((1, 2, 67, keys, dim), (torch.float16, torch.bfloat16)[(i + j) % 2])
+    for i, keys in enumerate(KEYS)
+    for j, dim in enumerate(DIMS)
+]
+
 
 @contextlib.contextmanager
 def poisoned():
@@ -46,44 +57,78 @@ def poisoned():
         torch.use_deterministic_algorithms(before)
 
 
+def copied(tensors, device):
+    """Tensors, or a dict of them, copied from the host as they lie in memory."""
+    if isinstance(tensors, dict):
+        return {name: tensor.to(device) for name, tensor in tensors.items()}
+    return tuple(tensor.to(device) for tensor in tensors)
+
+
+def present(result):
+    return [tensor.detach() for tensor in result if tensor is not None]
+
+
 def attend(tensors, arguments, backend):
     """Output, statistics and gradients of `cross_attention`."""
     leaves = [tensor.detach().requires_grad_() for tensor in tensors]
     with poisoned():
         result = memattn.cross_attention(*leaves, **arguments, backend=backend)
-        gradients = torch.autograd.grad(result.output, leaves, torch.ones_like(result.output))
-    return [*(tensor.detach() for tensor in result if tensor is not None), *gradients]
+        ones = torch.ones_like(result.output, device="cpu").to(result.output.device)
+        gradients = torch.autograd.grad(result.output, leaves, ones)
+    return [*present(result), *gradients]
 
 
-def look_at_columns(tensors, arguments, normalised, backend):
-    """All of `column_statistics`, normalised over all keys or over the columns alone."""
-    query, key, value = tensors
-    columns = key[:, :, : (key.shape[2] + 1) // 2]
-    logsumexp = None
-    if normalised:
-        logsumexp = explicit_cross_attention(query, key, value).logsumexp
-    bias, token = arguments.get("key_bias"), arguments.get("token")
-    if bias is not None:
-        bias, token = bias[:, : columns.shape[2]], token % columns.shape[2]
+def attend_forward(tensors, arguments, backend, *, statistics):
+    """What `cross_attention` returns, without gradients."""
     with poisoned():
-        result = memattn.column_statistics(
-            query, columns, logsumexp, key_bias=bias, token=token, backend=backend
+        return present(
+            memattn.cross_attention(*tensors, **arguments, statistics=statistics, backend=backend)
         )
-    return [tensor for tensor in result if tensor is not None]
+
+
+def look_at_columns(tensors, arguments, normalised, device, backend):
+    """All of `column_statistics`, normalised over all keys or over the columns alone.
+
+    Takes tensors on the host.
+    """
+    count = (tensors[1].shape[2] + 1) // 2
+    given = {}
+    if normalised:
+        given["logsumexp"] = explicit_cross_attention(*tensors).logsumexp.float()
+    if arguments:
+        given["key_bias"] = arguments["key_bias"][:, :count].contiguous()
+        given["token"] = arguments["token"] % count
+    query, key, _ = copied(tensors, device)
+    given = copied(given, device)
+    with poisoned():
+        return present(
+            memattn.column_statistics(query, key[:, :, :count], **given, backend=backend)
+        )
 
 
 def calls(device, backend, dtypes, shapes):
     """Every result on the shapes that a backend takes, with nothing added and with everything."""
     for shape in shapes:
         for dtype in dtypes:
-            tensors = inputs(shape, dtype, device)
+            on_host = inputs(shape, dtype)
+            tensors = copied(on_host, device)
             if backend == "cuda" and dict(memattn.explain(*tensors))[backend] is not None:
                 continue
-            for arguments in ({}, extras(shape, device)):
-                yield attend(tensors, arguments, backend)
+            yield attend_forward(tensors, {}, backend, statistics=False)
+            for arguments in ({}, extras(shape)):
+                yield attend(tensors, copied(arguments, device), backend)
                 if takes_columns(tensors, backend):
                     for normalised in (True, False):
-                        yield look_at_columns(tensors, arguments, normalised, backend)
+                        yield look_at_columns(on_host, arguments, normalised, device, backend)
+
+
+def short_calls(device, backend):
+    """Results on the shapes of SHORT that this GPU has the memory for, with sums and without."""
+    for shape, dtype in SHORT:
+        tensors = copied(inputs(shape, dtype), device)
+        if dict(memattn.explain(*tensors))[backend] is None:
+            yield attend_forward(tensors, copied(extras(shape), device), backend, statistics=True)
+            yield attend_forward(tensors, {}, backend, statistics=False)
 
 
 def takes_columns(tensors, backend):
@@ -102,7 +147,8 @@ def main(device, *, dtypes=DTYPES, shapes=SHAPES):
         if backend == "reference":
             continue
         looked_at = 0
-        for result in calls(device, backend, dtypes, shapes):
+        short = short_calls(device, backend) if backend == "cuda" else ()
+        for result in itertools.chain(calls(device, backend, dtypes, shapes), short):
             for tensor in result:
                 assert not tensor.isnan().any(), f"{backend}: something was not written"
                 looked_at += 1

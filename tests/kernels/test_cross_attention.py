@@ -7,14 +7,14 @@ import torch
 
 import memattn
 from memattn.testing import explicit_cross_attention
-from tests.kernels.cross_attention import SHAPES, inputs
+from tests.kernels.cross_attention import SHAPES, dtype_of, inputs
 
 # Table
 
 
 def test_uniform_logits_give_uniform_attention(backend, device):
-    query = torch.zeros(1, 1, 6, 8, device=device)
-    key, value = torch.ones(1, 1, 4, 8, device=device), torch.ones(1, 1, 4, 8, device=device)
+    query = torch.zeros(1, 1, 6, 8, dtype=dtype_of(backend), device=device)
+    key = value = torch.ones(1, 1, 4, 8, dtype=dtype_of(backend), device=device)
     result = memattn.cross_attention(query, key, value, backend=backend)
     torch.testing.assert_close(result.output, torch.ones_like(query))
     torch.testing.assert_close(result.token_mass.cpu(), torch.full((1, 1, 4), 1.5))
@@ -23,8 +23,8 @@ def test_uniform_logits_give_uniform_attention(backend, device):
 
 
 def test_one_dominant_logit_gives_zero_entropy(backend, device):
-    query = torch.full((1, 1, 3, 8), 10.0, device=device)
-    key = torch.zeros(1, 1, 5, 8, device=device)
+    query = torch.full((1, 1, 3, 8), 10.0, dtype=dtype_of(backend), device=device)
+    key = torch.zeros(1, 1, 5, 8, dtype=dtype_of(backend), device=device)
     key[:, :, 2] = 10.0
     result = memattn.cross_attention(query, key, key, backend=backend)
     assert result.token_mass.flatten().tolist() == [0.0, 0.0, 3.0, 0.0, 0.0]
@@ -48,9 +48,9 @@ def test_two_keys_match_the_hand_computed_numbers(backend, device):
 
 
 def test_begin_scale_multiplies_the_logit_before_the_bias_is_added(backend, device):
-    query = torch.zeros(1, 1, 1, 8, device=device)
+    query = torch.zeros(1, 1, 1, 8, dtype=dtype_of(backend), device=device)
     query[..., 0] = 1.0
-    key = torch.zeros(1, 1, 2, 8, device=device)
+    key = torch.zeros(1, 1, 2, 8, dtype=dtype_of(backend), device=device)
     key[0, 0, 0, 0] = 2.0
     bias = torch.tensor([[1.0, 0.0]], device=device)
     factor = torch.tensor([3.0], device=device)
@@ -65,7 +65,7 @@ def test_begin_scale_multiplies_the_logit_before_the_bias_is_added(backend, devi
 
 
 def test_permuting_tokens_permutes_the_statistics(backend, device):
-    query, key, value = inputs(SHAPES["sd_64px"], device=device)
+    query, key, value = inputs(SHAPES["sd_64px"], dtype_of(backend), device)
     order = torch.randperm(77, device=device)
     result = memattn.cross_attention(query, key, value, backend=backend)
     other = memattn.cross_attention(query, key[:, :, order], value[:, :, order], backend=backend)
@@ -75,7 +75,7 @@ def test_permuting_tokens_permutes_the_statistics(backend, device):
 
 
 def test_statistics_of_two_query_sets_add_up(backend, device):
-    query, key, value = inputs(SHAPES["long_prompt"], device=device)
+    query, key, value = inputs(SHAPES["long_prompt"], dtype_of(backend), device)
     whole = memattn.cross_attention(query, key, value, backend=backend)
     parts = [
         memattn.cross_attention(part, key, value, backend=backend)
@@ -87,7 +87,7 @@ def test_statistics_of_two_query_sets_add_up(backend, device):
 
 def test_the_map_is_the_tokens_column(backend, device):
     shape = SHAPES["sd_64px"]
-    query, key, value = inputs(shape, device=device)
+    query, key, value = inputs(shape, dtype_of(backend), device)
     token = torch.tensor([76, 3], device=device)
     result = memattn.cross_attention(query, key, value, token=token, backend=backend)
     alone = memattn.cross_attention(

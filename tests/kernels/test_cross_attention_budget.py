@@ -12,6 +12,7 @@ from tests.kernels.cross_attention import (
     SHAPES,
     assert_result_within_budget,
     double,
+    dtype_of,
     extras,
     inputs,
 )
@@ -99,14 +100,14 @@ def test_logsumexp_for_a_backward_is_within_the_error_budget(compiled_backend, d
 @pytest.mark.parametrize("seed", range(6))
 def test_sums_over_queries_are_within_the_error_budget(backend, device, queries, keys, seed):
     torch.manual_seed(seed)
-    tensors = inputs((1, 1, queries, keys, 8), device=device)
+    tensors = inputs((1, 1, queries, keys, 8), dtype_of(backend), device)
     result = memattn.cross_attention(*tensors, backend=backend)
     assert_result_within_budget(result, tensors, {})
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_inputs_of_a_processor_are_within_the_error_budget(backend, device, shape):
-    tensors, arguments = inputs(shape, device=device), extras(shape, device)
+    tensors, arguments = inputs(shape, dtype_of(backend), device), extras(shape, device)
     result = memattn.cross_attention(*tensors, **arguments, backend=backend)
     assert_result_within_budget(result, tensors, arguments)
 
@@ -137,7 +138,7 @@ def test_a_large_bias_on_every_key_changes_nothing(backend, device, dtype, offse
 @pytest.mark.parametrize("layout", ["contiguous", "strided", "expanded"])
 def test_bias_and_factor_may_have_another_dtype_and_any_strides(backend, device, dtype, layout):
     shape = SHAPES["sd_64px"]
-    tensors = inputs(shape, device=device)
+    tensors = inputs(shape, dtype_of(backend), device)
     bias = torch.randn(2, 77, device=device).to(dtype)
     factor = torch.tensor([0.75, 1.25], device=device, dtype=dtype)
     if layout == "strided":

@@ -12,6 +12,7 @@ from tests.kernels.cross_attention import (
     SHAPES,
     assert_result_within_budget,
     double,
+    dtype_of,
     inputs,
 )
 
@@ -34,7 +35,8 @@ def test_a_sample_without_tokens_gives_zeros(backend, device, dtype, statistics)
 
 @pytest.mark.parametrize("keys", [1, 77, 150, 333])
 def test_a_sample_without_tokens_has_a_logsumexp_of_zero(compiled_backend, device, keys):
-    tensors = [t.requires_grad_() for t in inputs((2, 2, 5, keys, 8), device=device)]
+    shape = (2, 2, 5, keys, 8)
+    tensors = [t.requires_grad_() for t in inputs(shape, dtype_of(compiled_backend), device)]
     bias = torch.zeros(2, keys, device=device)
     bias[0] = -torch.inf
     lse = memattn.cross_attention(*tensors, key_bias=bias, backend=compiled_backend).logsumexp
@@ -101,7 +103,7 @@ def test_huge_logits_stay_finite(backend, device, size, dtype):
 @pytest.mark.parametrize("factor", [0.0, -2.0, 30.0])
 def test_any_finite_begin_scale_is_within_the_error_budget(backend, device, factor):
     shape = SHAPES["sd_64px"]
-    tensors = inputs(shape, device=device)
+    tensors = inputs(shape, dtype_of(backend), device)
     arguments = {"begin_scale": torch.tensor([factor, 1.0], device=device)}
     result = memattn.cross_attention(*tensors, **arguments, backend=backend)
     assert_result_within_budget(result, tensors, arguments)
@@ -260,7 +262,7 @@ def test_what_is_not_finite_spoils_no_more_and_no_less_than_by_definition(
 @pytest.mark.parametrize("statistics", [True, False], ids=["statistics", "plain"])
 def test_an_empty_batch_gives_empty_results(backend, device, statistics):
     shape = (0, 3, 64, 77, 32)
-    tensors = inputs(shape, device=device)
+    tensors = inputs(shape, dtype_of(backend), device)
     token = torch.zeros(0, dtype=torch.int64, device=device) if statistics else None
     result = memattn.cross_attention(*tensors, token=token, statistics=statistics, backend=backend)
     assert result.output.shape == (0, 3, 64, 32)
@@ -270,7 +272,8 @@ def test_an_empty_batch_gives_empty_results(backend, device, statistics):
 
 
 def test_an_empty_batch_has_empty_gradients(compiled_backend, device):
-    leaves = [t.requires_grad_() for t in inputs((0, 3, 64, 77, 32), device=device)]
+    tensors = inputs((0, 3, 64, 77, 32), dtype_of(compiled_backend), device)
+    leaves = [t.requires_grad_() for t in tensors]
     output = memattn.cross_attention(*leaves, backend=compiled_backend).output
     for gradient, leaf in zip(torch.autograd.grad(output.sum(), leaves), leaves, strict=True):
         assert gradient.shape == leaf.shape

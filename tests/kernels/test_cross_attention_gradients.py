@@ -11,6 +11,7 @@ from memattn.testing import explicit_cross_attention
 from tests.kernels.cross_attention import (
     DTYPES,
     assert_gradients_within_budget,
+    dtype_of,
     extras,
     gradients,
     inputs,
@@ -129,9 +130,8 @@ def test_any_strides_of_the_incoming_gradient_give_the_same(backend, device, dty
 
 @pytest.mark.parametrize("wanted", ["query", "key", "value"])
 def test_one_gradient_alone_is_the_same_as_among_three(backend, device, wanted):
-    tensors = dict(
-        zip(("query", "key", "value"), inputs((2, 2, 9, 77, 16), device=device), strict=True)
-    )
+    made = inputs((2, 2, 9, 77, 16), dtype_of(backend), device)
+    tensors = dict(zip(("query", "key", "value"), made, strict=True))
     leaf = tensors[wanted].requires_grad_()
     (alone,) = torch.autograd.grad(
         memattn.cross_attention(**tensors, backend=backend).output.square().sum(), leaf
@@ -160,7 +160,8 @@ def test_logits_of_a_thousand_have_finite_gradients(backend, device):
 
 def test_compiled_statistics_carry_no_gradient(compiled_backend, device):
     shape = (2, 2, 9, 77, 16)
-    leaves = [t.requires_grad_() for t in inputs(shape, device=device)]
+    tensors = inputs(shape, dtype_of(compiled_backend), device)
+    leaves = [t.requires_grad_() for t in tensors]
     result = memattn.cross_attention(
         *leaves, token=extras(shape, device)["token"], backend=compiled_backend
     )

@@ -6,7 +6,7 @@ import torch
 import memattn
 from memattn.errors import UnsupportedBackendError
 from tests.compilers import needs_cpu_library
-from tests.kernels.cross_attention import inputs
+from tests.kernels.cross_attention import dtype_of, inputs
 
 DTYPE_SENTENCE = "it takes torch.float32, torch.bfloat16 and torch.float16, got torch.float64"
 DIM_SENTENCE = "it takes head dimensions that are multiples of 8 up to 256, got {}"
@@ -45,7 +45,7 @@ def test_auto_takes_the_cpu_kernels_where_they_can_run(dim, dtype):
 
 @pytest.mark.parametrize("name", ["key_bias", "begin_scale"])
 def test_a_bias_that_needs_a_gradient_is_refused(compiled_backend, device, name):
-    tensors = inputs((2, 2, 5, 7, 8), device=device)
+    tensors = inputs((2, 2, 5, 7, 8), dtype_of(compiled_backend), device)
     shape = (2, 7) if name == "key_bias" else (2,)
     arguments = {name: torch.ones(shape, device=device, requires_grad=True)}
     sentence = f'it has no gradient for {name}; use backend="reference"'

@@ -8,7 +8,7 @@ import torch
 
 import memattn
 from tests.kernels.bits import THREADS, assert_same_bits, with_threads
-from tests.kernels.cross_attention import DTYPES, SHAPES, extras, gradients, inputs
+from tests.kernels.cross_attention import DTYPES, SHAPES, dtype_of, extras, gradients, inputs
 
 
 def slopes(tensors, grad_output, arguments, backend):
@@ -116,7 +116,8 @@ def test_every_element_of_a_result_is_written(backend, device, shape, dtype):
 
 
 def test_calls_from_several_threads_do_not_disturb_each_other(backend, device):
-    jobs = [inputs(shape, device=device) for shape in ((2, 3, 64, 77, 32), (1, 2, 1100, 81, 8))] * 8
+    shapes = ((2, 3, 64, 77, 32), (1, 2, 1100, 81, 8))
+    jobs = [inputs(shape, dtype_of(backend), device) for shape in shapes] * 8
 
     def run(tensors):
         grad_output = torch.ones_like(tensors[0])
@@ -132,7 +133,7 @@ def test_calls_from_several_threads_do_not_disturb_each_other(backend, device):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_the_gradient_mode_changes_no_number(backend, device, mode):
     shape = SHAPES["sd_64px"]
-    tensors, arguments = inputs(shape, device=device), extras(shape, device)
+    tensors, arguments = inputs(shape, dtype_of(backend), device), extras(shape, device)
     leaves = [t.detach().requires_grad_() for t in tensors]
     training = memattn.cross_attention(*leaves, **arguments, backend=backend)
     with mode():

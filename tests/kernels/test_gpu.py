@@ -1,5 +1,7 @@
 """What only a GPU has: graphs, streams, compilation for the device. Each backend found there."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -134,14 +136,22 @@ def test_every_element_of_every_result_is_written(backend, dtype, shape):
         assert not any(tensor.isnan().any() for tensor in result)
 
 
+@pytest.mark.skipif("cuda" not in able(), reason="the cuda backend does not run here")
+def test_every_kernel_of_cuda_writes_all_of_its_results():
+    results = list(sanitized.short_calls("cuda", "cuda"))
+    assert results
+    assert not any(tensor.isnan().any() for result in results for tensor in result)
+
+
 @every_call
 @every_backend
-def test_runs_are_alike_bit_by_bit(make, backend):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(2, 4, 5000, 77, 64), (2, 4, 2000, 300, 72)], ids=str)
+def test_runs_are_alike_bit_by_bit(make, backend, shape, dtype):
     call = make(backend)
-    shape = (2, 4, 5000, 77, 64)
-    tensors, arguments = inputs(shape, torch.float16, "cuda"), extras(shape, "cuda")
+    tensors, arguments = inputs(shape, dtype, "cuda"), extras(shape, "cuda")
     first = call(tensors, arguments)
-    assert all(same(first, call(tensors, arguments)) for _ in range(20))
+    assert all(same(first, call(tensors, arguments)) for _ in range(100))
 
 
 @every_backend
@@ -177,8 +187,10 @@ def test_triton_compiles_once_whatever_the_sizes(make):
             call(inputs(shape, torch.float16, "cuda"), {})
     finally:
         knobs.runtime.jit_post_compile_hook = None
-    assert compiled
-    assert len(set(compiled)) == len(compiled), compiled
+    # Sums are folded in float32, and gradients into their own dtype.
+    times = Counter(compiled)
+    assert times.pop("fold_kernel", 0) <= 2
+    assert set(times.values()) == {1}, times
 
 
 @every_backend
