@@ -20,7 +20,7 @@ import torch
 import triton
 from tqdm import tqdm
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, CompiledKernel
 
 from memattn.benchmarks.cases import DTYPES
 from memattn.kernels.triton import fold
@@ -30,15 +30,30 @@ from memattn.kernels.triton.forward import short_launch
 from memattn.kernels.triton.jit.primitives import UNALIGNED
 from memattn.kernels.triton.launch import TENSOR_MEMORY_MAJORS, Form, Launch
 from memattn.kernels.triton.long_keys import long_launch
-from memattn.kernels.triton.tiles import backward_tiles, column_tiles, forward_tiles
+from memattn.kernels.triton.tiles import Tiles, backward_tiles, column_tiles, forward_tiles
 
-CAPABILITIES = (80, 90, 100)  # A100, H100 and H200, B200
-# One number for each way that depth and keys are cut up.
-DIMS = (8, 40, 64, 80, 96, 128, 160, 256)
-KEYS = (16, 77, 96, 120, 333)
+# A100, and GeForce and RTX 30 and 40 with it; H100 and H200; B200. RTX 50 is like the first.
+CAPABILITIES = (80, 90, 100)
+_LIKE_80 = 120
+# Every way that depth is cut up, most of them with and without a rest that is not there.
+DIMS = (8, 24, 40, 64, 72, 80, 88, 96, 112, 128, 136, 160, 184, 192, 248, 256)
+MODEL_DIMS = (40, 64, 80, 160)
+# Every way that keys are; only the last are not one tile.
+KEYS = (7, 20, 50, 77, 90, 333)
 SUMS = ("query_gradient", "key_gradient", "normalisers", "columns")
-# What each has beside the output: nothing, the statistics, everything that can be asked for.
-ASKED = ("plain", "statistics", "everything")
+# What each has beside the output: nothing; the statistics; also a token's map and the logsumexp;
+# also key_bias and begin_scale.
+ASKED = ("plain", "statistics", "token", "everything")
+# Beside these, of models' dimensions: statistics with key_bias alone, as a mask is; with the
+# logsumexp that a backward wants; of tensors whose strides are no multiples of eight.
+ALSO_ASKED = ("masked", "training", "odd")
+# dtype and capability: where one has the same code as another, or nearly, models' dimensions do.
+_GRID = (
+    *((dtype, capability, DIMS) for dtype in ("bf16", "fp32") for capability in CAPABILITIES),
+    *(("fp16", capability, MODEL_DIMS[:1]) for capability in CAPABILITIES),
+    ("tf32", 90, MODEL_DIMS),
+    ("bf16", _LIKE_80, MODEL_DIMS),
+)
 
 _POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 # Pointers to tensors of the inputs' dtype; all others are float32, or the token's int64.
@@ -55,6 +70,7 @@ _ABSENT = (
     ("total_ptr", "IS_LOGSUMEXP", True),
     ("logsumexp_ptr", "LOGSUMEXP", False),
 )
+_BIASED = ("masked", "everything")
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 # Ampere's and Hopper's instructions for 16-bit numbers, and Blackwell's.
 _MATRIX = r"\b(HMMA|HGMMA|UTCHMMA)\b"
@@ -65,10 +81,11 @@ class Case(NamedTuple):
 
     Attributes:
         kernel: "forward", "query_gradient", "key_gradient", "normalisers", "columns" or "fold".
-        dtype: Of query, key and value, by its name in `DTYPES`.
+        dtype: Of query, key and value, by its name in `DTYPES`; or tf32, which is fp32 with such
+            products.
         dim: D.
         keys: Lk, or the number of columns.
-        asked: One of `ASKED`.
+        asked: One of `ASKED` or `ALSO_ASKED`.
         capability: 10 * major + minor, e.g. 90.
     """
 
@@ -106,24 +123,45 @@ def cases() -> Iterator[Case]:
     """Every case that is looked at.
 
     All keys that are not one tile are alike but for a bias that is looked through before; those of
-    float32 never are.
+    float32 never are one. Other keys than 77 are asked for the most only.
     """
-    for capability, dtype, dim in itertools.product(CAPABILITIES, DTYPES, DIMS):
-        for keys, asked in itertools.product(KEYS if dtype != "fp32" else KEYS[-1:], ASKED):
-            yield Case("forward", dtype, dim, keys, asked, capability)
-        for kernel, asked in itertools.product(SUMS, ASKED[1:]):
+    for dtype, capability, dims in _GRID:
+        keys = KEYS if dtype.endswith("16") else KEYS[-1:]
+        for dim, length, asked in itertools.product(dims, keys, ASKED):
+            if length in (77, KEYS[-1]) or asked in ASKED[2:]:
+                yield Case("forward", dtype, dim, length, asked, capability)
+        for dim, kernel, asked in itertools.product(dims, SUMS, ("statistics", "everything")):
             yield Case(kernel, dtype, dim, KEYS[-1], asked, capability)
+    for capability, dim, asked in itertools.product(CAPABILITIES, MODEL_DIMS, ALSO_ASKED):
+        for length in (77, KEYS[-1]):
+            yield Case("forward", "bf16", dim, length, asked, capability)
+        for kernel in SUMS:
+            # Only columns differ by where their rows' totals come from.
+            if asked != "training" or kernel == "columns":
+                yield Case(kernel, "bf16", dim, KEYS[-1], asked, capability)
     for capability in CAPABILITIES:
         yield Case("fold", "fp32", 8, 77, "statistics", capability)
 
 
-def compiled(case: Case) -> Compiled:
-    """Compile a case as its launcher would, and read what came of it."""
+def tiles_of(case: Case) -> Tiles:
+    """What a case's kernel is launched with."""
+    dtype = _dtype(case)
+    tensor_memory = case.capability // 10 in TENSOR_MEMORY_MAJORS
+    if case.kernel.endswith("gradient"):
+        return backward_tiles(case.dim, dtype, tensor_memory=tensor_memory)
+    if case.kernel != "forward":
+        return column_tiles(case.dim, dtype, tensor_memory=tensor_memory)
+    biased = case.asked in _BIASED
+    return forward_tiles(case.keys, case.dim, dtype, biased=biased, tensor_memory=tensor_memory)
+
+
+def compile_for(target: GPUTarget, case: Case) -> CompiledKernel:
+    """Compile a case as its launcher would, for any GPU."""
     launch = _launch(case)
     names = launch.kernel.arg_names
     absent = [name for name, flag, value in _ABSENT if launch.constants.get(flag) is value]
     constants = launch.constants | {name: None for name in absent if name in names}
-    dtype = DTYPES[case.dtype]
+    dtype = _dtype(case)
     source = ASTSource(
         fn=launch.kernel,
         signature={
@@ -136,8 +174,12 @@ def compiled(case: Case) -> Compiled:
             if name.endswith("_ptr") and name not in constants and name not in UNALIGNED
         },
     )
-    target = GPUTarget("cuda", case.capability, 32)
-    made = triton.compile(source, target=target, options=launch.options)
+    return triton.compile(source, target=target, options=launch.options)
+
+
+def compiled(case: Case) -> Compiled:
+    """Compile a case for NVIDIA's GPUs, and read what came of it."""
+    made = compile_for(GPUTarget("cuda", case.capability, 32), case)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
         file.flush()
@@ -159,32 +201,34 @@ def compiled(case: Case) -> Compiled:
 
 def _launch(case: Case) -> Launch:
     """How a case is launched."""
-    everything = case.asked == "everything"
-    dtype = DTYPES[case.dtype]
-    tensor_memory = case.capability // 10 in TENSOR_MEMORY_MAJORS
-    form = Form(dtype, case.dim, case.keys, 8, "ieee", has_bias=everything, has_begin=everything)
+    if case.kernel == "fold":
+        return fold.LAUNCH
+    everything, is_biased = case.asked == "everything", case.asked in _BIASED
+    precision = "tf32" if case.dtype == "tf32" else "ieee"
+    unit = 1 if case.asked == "odd" else 8
+    form = Form(_dtype(case), case.dim, case.keys, unit, precision, is_biased, everything)
+    tiles = tiles_of(case)
     match case.kernel:
-        case "fold":
-            return fold.LAUNCH
-        case "query_gradient" | "key_gradient":
-            tiles = backward_tiles(case.dim, dtype, tensor_memory=tensor_memory)
-            by_queries, by_keys = backward_launches(form, tiles)
-            return by_queries if case.kernel == "query_gradient" else by_keys
-        case "columns":  # everything is the second look at long keys
-            tiles = column_tiles(case.dim, dtype, tensor_memory=tensor_memory)
-            return column_launch(form, tiles, has_token=everything, is_logsumexp=not everything)
+        case "query_gradient":
+            return backward_launches(form, tiles)[0]
+        case "key_gradient":
+            return backward_launches(form, tiles)[1]
+        case "columns":  # of joint attention, or the second look at long keys
+            is_second = case.asked in ("training", "everything")
+            return column_launch(form, tiles, has_token=everything, is_logsumexp=not is_second)
         case "normalisers":
-            tiles = column_tiles(case.dim, dtype, tensor_memory=tensor_memory)
             return long_launch(form, tiles, output=False, normalisers=True, logsumexp=False)
-    tiles = forward_tiles(
-        case.keys, case.dim, dtype, biased=everything, tensor_memory=tensor_memory
-    )
-    statistics = case.asked != "plain"
+    statistics, has_token = case.asked != "plain", case.asked in ASKED[2:]
+    logsumexp = has_token or case.asked == "training"
     if tiles.block_k:
-        return long_launch(form, tiles, output=True, normalisers=statistics, logsumexp=everything)
+        return long_launch(form, tiles, output=True, normalisers=statistics, logsumexp=logsumexp)
     return short_launch(
-        form, tiles, has_token=everything, statistics=statistics, logsumexp=everything
+        form, tiles, has_token=has_token, statistics=statistics, logsumexp=logsumexp
     )
+
+
+def _dtype(case: Case) -> torch.dtype:
+    return torch.float32 if case.dtype == "tf32" else DTYPES[case.dtype]
 
 
 def _type(name: str, dtype: torch.dtype) -> str:

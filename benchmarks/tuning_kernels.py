@@ -185,22 +185,30 @@ def candidates(group: Group) -> list[Tiles]:
 
 
 def _has_tensor_memory() -> bool:
-    return torch.cuda.is_available() and has_tensor_memory(torch.device("cuda"))
+    """Of the GPU that is tuned on."""
+    if not torch.cuda.is_available():
+        return False
+    return has_tensor_memory(torch.device("cuda", torch.cuda.current_device()))
 
 
 def _forward_grid(group: Group) -> Iterator[tuple[int, ...]]:
     """Several tiles of keys, and all keys as one where they may fit."""
     if group.length <= _MOST_KEYS_AS_ONE:
-        yield from itertools.product((64, 128), (0,), (1, 2, 4, 8), (4, 8), (1, 2))
-    yield from itertools.product((64, 128), (32, 64, 128), (1,), (4, 8), (2, 3))
+        yield from itertools.product(_blocks_q(), (0,), (1, 2, 4, 8), (4, 8), (1, 2))
+    yield from itertools.product(_blocks_q(), (32, 64, 128), (1,), (4, 8), (2, 3))
 
 
 def _backward_grid(group: Group) -> Iterator[tuple[int, ...]]:
-    return itertools.product((32, 64, 128), (32, 64, 128), (16, 32), (4, 8), (1, 2))
+    return itertools.product((32, 64, 128), (16, 32, 64), (16, 32), (4, 8), (1, 2))
 
 
 def _column_grid(group: Group) -> Iterator[tuple[int, ...]]:
-    return itertools.product((64, 128), (64, 128), (4, 8, 16), (4, 8), (2, 3))
+    return itertools.product(_blocks_q(), (32, 64, 128), (4, 8, 16), (4, 8), (2, 3))
+
+
+def _blocks_q() -> tuple[int, ...]:
+    """Queries per tile: beside tensor memory also too few to go through it."""
+    return (32, 64, 128) if _has_tensor_memory() else (64, 128)
 
 
 _MOST_KEYS_AS_ONE = 128

@@ -71,7 +71,7 @@ def backward(
             heads, queries, keys, row_tiles, scale_in_unit,
         )  # fmt: skip
         by_keys(
-            (batch * heads * chunks, divided_up(keys, sizes.block_k)),
+            (batch * heads * chunks * divided_up(keys, sizes.block_k),),
             *operands, *terms, logsumexp, inverse, delta, *partials, *all_strides,
             heads, queries, keys, chunks, tiles, scale_in_unit,
         )  # fmt: skip

@@ -73,7 +73,7 @@ def sum_columns(
     token_map = query.new_empty(map_shape, dtype=torch.float32)
     with running_on(query):
         launch(
-            (batch * heads * chunks, divided_up(columns, sizes.block_k)),
+            (batch * heads * chunks * divided_up(columns, sizes.block_k),),
             query, key_columns, rows.normaliser, rows.total, key_bias, begin_scale, token,
             mass, entropy, token_map,
             *strides(form.stride_unit, query, key_columns), *rows.normaliser.stride()[:2],

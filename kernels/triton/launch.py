@@ -137,7 +137,7 @@ def refusal(query: Tensor) -> str | None:
     dim = query.shape[3]
     if query.device.type not in _DEVICES:
         return f"it takes tensors on {' or '.join(_DEVICES)}, got {query.device}"
-    if query.device.type == "cuda" and torch.version.hip is None:
+    if _is_nvidias(query.device):
         gpu = torch.cuda.get_device_properties(query.device)
         if gpu.major < _LEAST_MAJOR:
             found = f"{gpu.major}.{gpu.minor} ({gpu.name})"
@@ -154,10 +154,14 @@ def refusal(query: Tensor) -> str | None:
 
 @functools.cache
 def has_tensor_memory(device: torch.device) -> bool:
-    """Whether it is a GPU that multiplies into a memory of its own, what tiles are chosen by."""
-    if device.type != "cuda" or torch.version.hip is not None:
+    """Whether it is a GPU that multiplies into a memory of its own; tiles are chosen by it."""
+    if not _is_nvidias(device):
         return False
     return torch.cuda.get_device_capability(device)[0] in TENSOR_MEMORY_MAJORS
+
+
+def _is_nvidias(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.version.hip is None
 
 
 def running_on(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
@@ -191,20 +195,26 @@ def stride_unit(*tensors: Tensor) -> int:
     return 8 if all(stride % 8 == 0 for stride in strides(1, *tensors)) else 1
 
 
-def strides(unit: int, *tensors: Tensor) -> list[int]:
+def strides(unit: int, *tensors: Tensor) -> tuple[int, ...]:
     """Each tensor's strides of batch, head and position, in units; 0 for an axis of one."""
-    return [
+    return _strides(unit, tuple((tensor.shape, tensor.stride()) for tensor in tensors))
+
+
+@functools.lru_cache  # the layers of a model ask for the same few, at every call
+def _strides(
+    unit: int, layouts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+) -> tuple[int, ...]:
+    return tuple(
         stride // unit if size > 1 else 0
-        for tensor in tensors
-        for size, stride in zip(tensor.shape[:3], tensor.stride()[:3], strict=True)
-    ]
+        for shape, steps in layouts
+        for size, stride in zip(shape[:3], steps[:3], strict=True)
+    )
 
 
 def precision_of(query: Tensor) -> str:
     """How products are computed: those of float32 from TF32 only where torch's own may be."""
     # Few of AMD's processors have TF32, and the setting is CUDA's.
-    has_tf32 = query.device.type == "cuda" and torch.version.hip is None
-    may_round = has_tf32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    may_round = _is_nvidias(query.device) and torch.backends.cuda.matmul.fp32_precision == "tf32"
     return "tf32" if may_round and query.dtype == torch.float32 else "ieee"
 
 

@@ -1,5 +1,6 @@
 """How a call is cut up: tiles in two parts, and what a program has of queries and warps."""
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -46,7 +47,8 @@ def parts(length: int) -> tuple[int, int]:
     """
     whole = max(_LEAST_PART, 1 << (length - 1).bit_length())
     large = whole // 2
-    small = max(_LEAST_PART, 1 << max(length - large - 1, 0).bit_length())
+    # A smaller part beside 128 spills registers in a backward.
+    small = max(_LEAST_PART, large // 4, 1 << max(length - large - 1, 0).bit_length())
     saves = whole - large - small >= _WORTH_TWO
     return (large, small) if saves or whole > _MOST_PART else (whole, 0)
 
@@ -59,6 +61,7 @@ def tiles_per_program(tiles: Tiles, queries: int) -> int:
     return min(tiles.tiles, max(1, queries // (tiles.block_q * _PROGRAMS_PER_HEAD)))
 
 
+@functools.cache
 def forward_tiles(
     keys: int, dim: int, dtype: torch.dtype, *, biased: bool, tensor_memory: bool
 ) -> Tiles:
@@ -72,12 +75,12 @@ def forward_tiles(
     """
     depth = sum(parts(dim))
     if dtype == torch.float32:
-        block_q, block_k = (16, 64) if 64 < depth <= 96 else (32, 32)
+        block_q, block_k = (16, 64) if 64 < depth <= 96 else (32, 32 if depth <= 160 else 16)
         return Tiles(block_q=block_q, block_k=block_k, tiles=1, warps=8, stages=1)
     all_keys = sum(parts(keys))
     # Two sums for each key, and half as many numbers again as the output has.
     numbers = 2 * all_keys + 1.5 * depth
-    holds_bias = 4 * all_keys + dim <= _BIASED_NUMBERS
+    holds_bias = 4 * all_keys + depth <= _BIASED_NUMBERS
     by_rows = tensor_memory and depth > 64
     block_q = 32 if tensor_memory and depth <= 64 else 64
     if all_keys <= _MOST_SHORT and numbers <= _SHORT_NUMBERS and (holds_bias or not biased):
@@ -85,12 +88,14 @@ def forward_tiles(
         warps = 8 if by_rows else 4
         return Tiles(block_q, block_k=0, tiles=256 // block_q, warps=warps, stages=stages)
     if depth <= 80:
-        return Tiles(block_q, block_k=64, tiles=1, warps=4, stages=1 if biased else 2)
-    if depth <= 192:
+        block_k = 32 if depth <= 32 else 64
+        return Tiles(block_q, block_k=block_k, tiles=1, warps=4, stages=1 if biased else 2)
+    if depth <= 160:
         return Tiles(block_q, block_k=32, tiles=1, warps=4, stages=1 if biased else 3)
     return Tiles(block_q, block_k=32, tiles=1, warps=8, stages=1 if biased else 2)
 
 
+@functools.cache
 def backward_tiles(dim: int, dtype: torch.dtype, *, tensor_memory: bool) -> Tiles:
     """What both kernels of a backward are launched with; `tiles` is that of the second."""
     depth = sum(parts(dim))
@@ -98,10 +103,12 @@ def backward_tiles(dim: int, dtype: torch.dtype, *, tensor_memory: bool) -> Tile
         return Tiles(32 if depth <= 96 else 16, block_k=16, tiles=64, warps=8, stages=1)
     warps = 8 if tensor_memory else 4
     if depth <= 80:
-        return Tiles(block_q=32, block_k=32, tiles=32, warps=warps, stages=1)
+        block_k = 16 if depth <= 32 else 32
+        return Tiles(block_q=32, block_k=block_k, tiles=32, warps=warps, stages=1)
     return Tiles(64 if depth <= 192 else 32, block_k=16, tiles=16, warps=warps, stages=1)
 
 
+@functools.cache
 def column_tiles(dim: int, dtype: torch.dtype, *, tensor_memory: bool) -> Tiles:
     """What the statistics of columns are launched with."""
     deep = sum(parts(dim)) > 192

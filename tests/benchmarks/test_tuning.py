@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from memattn.benchmarks import tuning
+from memattn.benchmarks import tuning, tuning_kernels
 from memattn.benchmarks.shapes import JOINT_SHAPES, SHAPES
 from memattn.benchmarks.tuning import Failed, Timed, group_lines, groups, scores
 from memattn.benchmarks.tuning_kernels import KERNELS, Group, candidates
-from memattn.kernels.triton.launch import has_tensor_memory
 from memattn.kernels.triton.tiles import Tiles, backward_tiles, column_tiles, forward_tiles
 
 FAST, SLOW, BROKEN = (Tiles(64, 0, tiles, 4, 2) for tiles in (1, 2, 8))
-NOW = KERNELS["forward"].now(Group("forward", 77, 64, "bf16"))
 GROUP = Group("forward", 77, 64, "bf16")
+NOW = forward_tiles(77, 64, torch.bfloat16, biased=False, tensor_memory=False)
 FOUND = [
     Timed("sdxl_64x64", FAST, 4.0, 5.0),
     Timed("sdxl_64x64", SLOW, 8.0, 5.0),
@@ -45,9 +44,10 @@ def test_layers_that_are_launched_alike_are_tuned_together():
 
 
 @pytest.mark.parametrize("group", groups(""), ids=str)
-def test_todays_tiles_are_tried_first_and_none_twice(group):
-    has_gpu = torch.cuda.is_available()
-    gpu = {"tensor_memory": has_gpu and has_tensor_memory(torch.device("cuda"))}
+@pytest.mark.parametrize("tensor_memory", [False, True])
+def test_todays_tiles_are_tried_first_and_none_twice(group, tensor_memory, monkeypatch):
+    monkeypatch.setattr(tuning_kernels, "_has_tensor_memory", lambda: tensor_memory)
+    gpu = {"tensor_memory": tensor_memory}
     today = {
         "forward": forward_tiles(group.length, group.dim, torch.bfloat16, biased=False, **gpu),
         "backward": backward_tiles(group.dim, torch.bfloat16, **gpu),
@@ -70,7 +70,8 @@ def test_a_score_is_by_the_best_of_each_layer_and_cache():
     assert scores(FOUND) == pytest.approx({FAST: 1.0, SLOW: 2 ** (1 / 4)})
 
 
-def test_a_groups_lines_have_the_best_todays_and_who_failed():
+def test_a_groups_lines_have_the_best_todays_and_who_failed(monkeypatch):
+    monkeypatch.setattr(tuning_kernels, "_has_tensor_memory", lambda: False)
     lines = group_lines(GROUP, FOUND).splitlines()
     assert lines[0].startswith("forward, 77 keys, D 64, bf16: by the best")
     assert lines[1] == "       1.00  block_q 64, block_k 0, tiles 1, warps 4, stages 2"

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import memattn
-from memattn.kernels.triton import backward, columns, forward
+from memattn.kernels.triton import backward, column_statistics, columns, forward
+from tests.kernels.column_statistics import assert_result_within_budget as assert_columns_within
+from tests.kernels.column_statistics import call_of
 from tests.kernels.cross_attention import (
     assert_gradients_within_budget,
     assert_result_within_budget,
@@ -33,8 +35,9 @@ SIZES = [
     (1, 20, 130, 256),
 ]
 
-# Beside them, cut up as for GPUs with tensor memory: one look and two.
-WITH_TENSOR_MEMORY = [(1, 70, 77, 40), (1, 40, 130, 64)]
+# Beside them, cut up as for GPUs with tensor memory: one look and two, by both kinds of tiles, and
+# several tiles in one program.
+WITH_TENSOR_MEMORY = [(1, 1056, 7, 40), (1, 40, 130, 64), (1, 40, 77, 80), (1, 20, 130, 256)]
 
 # What is at the ends of a range; and with "everything", tables by hand, laws and how memory lies.
 EDGES = ["cross_attention_edges", "column_statistics_edges"]
@@ -52,8 +55,12 @@ def check(shape, dtype, arguments):
     attention = functools.partial(memattn.cross_attention, backend="triton")
     assert_result_within_budget(attention(*tensors, **arguments), tensors, arguments)
     assert_result_within_budget(attention(*tensors, statistics=False), tensors, {})
+    names = ("logsumexp", "key_bias", "token") if arguments else ()
     arguments.pop("token", None)
     assert_gradients_within_budget(attention, tensors, arguments)
+    tensors, arguments = call_of(shape, dtype, names=names)
+    result = memattn.column_statistics(*tensors, **arguments, backend="triton")
+    assert_columns_within(result, tensors, arguments)
 
 
 def main(files, only):
@@ -63,7 +70,7 @@ def main(files, only):
             shape = (2, *size)
             check(shape, dtype, extras(shape) if number % 2 else {})
     with pytest.MonkeyPatch.context() as patch:
-        for module in (forward, backward, columns):
+        for module in (forward, backward, columns, column_statistics):
             patch.setattr(module, "has_tensor_memory", lambda _: True)
         for size in WITH_TENSOR_MEMORY:
             check((2, *size), torch.float16, {})

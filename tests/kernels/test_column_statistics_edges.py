@@ -89,15 +89,17 @@ def test_only_the_columns_that_are_kept_count(backend, device, kept, alone):
     assert_result_within_budget(result, (query, key[:, :, kept]), arguments)
 
 
-def test_a_logsumexp_that_is_not_the_rows_gives_what_the_definition_gives(backend, device):
-    query, key = torch.zeros(1, 1, 4, 8, device=device), torch.zeros(1, 1, 2, 8, device=device)
+@pytest.mark.parametrize("queries", [4, 20_000])  # in the second, sums of many blocks
+def test_a_logsumexp_that_is_not_the_rows_gives_what_the_definition_gives(backend, device, queries):
+    query, key = (torch.zeros(1, 1, length, 8, device=device) for length in (queries, 2))
     query[..., 0] = 1.0
     key[0, 0, 1, 0] = 300.0
-    logsumexp = torch.full((1, 1, 4), -5.0, device=device)
+    logsumexp = torch.full((1, 1, queries), -5.0, device=device)
     result = memattn.column_statistics(query, key, logsumexp, scale=1.0, backend=backend)
-    power = torch.tensor(5.0).exp().item()
-    assert result.token_mass.flatten().tolist() == [pytest.approx(4 * power), torch.inf]
-    assert result.token_entropy.flatten().tolist() == [pytest.approx(-20 * power), -torch.inf]
+    mass = pytest.approx(queries * torch.tensor(5.0).exp().item())
+    entropy = pytest.approx(-5 * queries * torch.tensor(5.0).exp().item())
+    assert result.token_mass.flatten().tolist() == [mass, torch.inf]
+    assert result.token_entropy.flatten().tolist() == [entropy, -torch.inf]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

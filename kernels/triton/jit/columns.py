@@ -36,7 +36,10 @@ def column_statistics_kernel(
     the columns and the sums over queries. Read: columns once per program, queries once per tile of
     columns. Everything accumulates in float32.
     """
-    program = tl.program_id(0)
+    # Programs of the same queries side by side: these are read from memory once.
+    key_tiles = tl.cdiv(columns, BLOCK_K)
+    tile = tl.program_id(0) % key_tiles
+    program = tl.program_id(0) // key_tiles
     chunk = program % chunks
     head = (program // chunks).to(tl.int64)
     sample = head // heads
@@ -50,7 +53,6 @@ def column_statistics_kernel(
         top = largest_bias(bias_ptr, columns, ALL_KEYS)
     if HAS_BEGIN:
         begin_scale_ptr += sample
-    tile = tl.program_id(1)
     offsets = tile * BLOCK_K + tl.arange(0, BLOCK_K)
     key_0, key_1 = load_keys(key_ptr, offsets, stride_kl * STRIDE_UNIT, columns, DIM, DIM_0, DIM_1)
     factor, shift = logit_terms(

@@ -34,7 +34,8 @@ def fold_kernel(
         addresses = partials_ptr + chunk[:, None] * columns + offsets[None, :]
         block = tl.sum(tl.load(addresses, mask=mask, other=0.0), axis=0) - lost
         new_total = total + block
-        lost = (new_total - total) - block
+        # Of an infinite total nothing is lost that could be told.
+        lost = tl.where(tl.abs(new_total) == float("inf"), 0.0, (new_total - total) - block)
         total = new_total
     folded_ptr += row // heads * stride_gb + row % heads * stride_gh
     addresses = folded_ptr + offsets // depth * stride_gl + offsets % depth

@@ -110,7 +110,9 @@ def key_gradient_kernel(
     HAS_BEGIN: tl.constexpr,
 ):  # fmt: skip
     """One program: what some tiles of one head's queries add to dK and dV of one tile of keys."""
-    program = tl.program_id(0)
+    # Programs of the same queries side by side: these are read from memory once.
+    key_tiles = tl.cdiv(keys, BLOCK_K)
+    program = tl.program_id(0) // key_tiles
     chunk = program % chunks
     head = (program // chunks).to(tl.int64)
     sample = head // heads
@@ -126,7 +128,7 @@ def key_gradient_kernel(
     if HAS_BEGIN:
         begin_scale_ptr += sample
 
-    offsets = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    offsets = tl.program_id(0) % key_tiles * BLOCK_K + tl.arange(0, BLOCK_K)
     key_0, key_1 = load_keys(key_ptr, offsets, stride_kl * STRIDE_UNIT, keys, DIM, DIM_0, DIM_1)
     value_0, value_1 = load_keys(
         value_ptr, offsets, stride_vl * STRIDE_UNIT, keys, DIM, DIM_0, DIM_1

@@ -175,7 +175,7 @@ def add_to_sums(
 
     p = weights * inverse and -log p = log_total - shifted, in the unit of the logits. The sums are
     [ROWS // 16, 8, COLUMNS]: tensor cores leave rows r and r + 8 of every 16 in one thread, so no
-    thread waits for another.
+    thread waits for another (but where products come out of tensor memory).
     """
     # -log p times the inverse: one operation for each number instead of two.
     shifted = tl.maximum(shifted, _LEAST_LOGIT)
