@@ -137,8 +137,8 @@ def test_the_table_has_every_way_that_a_call_can_be_cut_up(capability):
 
 def assert_sound(case, found):
     """Registers, memory that GPUs have, tensor cores where they take the dtype, wide loads."""
-    # A few bytes the compiler keeps elsewhere even with registers left, so that more programs run at
-    # a time. No tiles were made for TF32's products or RTX 50.
+    # The compiler keeps a few bytes elsewhere even with registers left, so that more programs run
+    # at a time. No tiles were made for TF32's products or RTX 50.
     is_left = case.dtype == "tf32" or case.capability == 120
     assert found.spilled <= (160 if is_left else 24), (case, found)
     assert found.shared <= 1024 * MOST_SHARED[case.capability], (case, found)
