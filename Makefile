@@ -124,7 +124,7 @@ sanitize: $(INSTALLED)
 # `pip install --no-deps --no-build-isolation --editable .` in it and
 # `touch /path/to/environment/.memattn-installed`.
 gpu:
-	$(MAKE) --keep-going gpu-tests gpu-tests-alone gpu-memory gpu-bench gpu-joint gpu-recording \
+	$(MAKE) -j1 --keep-going gpu-tests gpu-tests-alone gpu-memory gpu-bench gpu-joint gpu-recording \
 	  gpu-counters
 
 gpu-found: build

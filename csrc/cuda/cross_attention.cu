@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include <cmath>
+#include <limits>
 
 #include "cuda/fold.h"
 #include "cuda/launch.h"

@@ -69,7 +69,7 @@ class Warp {
     const int end = first_chunk(block_ + 1);
     for (int at = first_chunk(block_); at < end;) {
       const int head = at / call_.chunks, chunk = at % call_.chunks;
-      const int end_chunk = min_of(call_.chunks, chunk + end - at);
+      const int end_chunk = min_of(call_.chunks, chunk + (end - at));
       enter(head);
       end_tile_ = end_chunk * call_.tiles;
       kernel().load_head(chunk * call_.tiles);

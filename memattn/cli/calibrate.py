@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(arguments.out, folder=False)
     store = _store(arguments.out)
     pipe = load_pipeline(arguments.model, device=arguments.device, dtype=arguments.dtype)
-    settings = run_settings(arguments, pipe)
+    settings, model = run_settings(arguments, pipe), model_hash(pipe)
     runs = run_cases(
         pipe,
         [Case(prompt, arguments.seed + n, "calibration", "") for n, prompt in enumerate(prompts)],
@@ -59,15 +59,15 @@ def run(arguments: argparse.Namespace) -> None:
         store=store,
         label=f"{len(prompts)} prompts, {settings.steps} steps",
         images=False,
+        model=model,
     )
     calibration = calibrate(
         runs.scores,
-        model_hash=model_hash(pipe),
+        model_hash=model,
         settings=settings,
         false_positive_rate=arguments.false_positive_rate,
     )
     calibration.save(arguments.out)
-    shutil.rmtree(store)
     rows = []
     for name, values in runs.scores.items():
         ends = (*ordinary_range(values), calibration.thresholds[name])
@@ -79,6 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     if calibration.joint_sentence:
         print(paragraph(calibration.joint_sentence))
     print(f"wrote {arguments.out}")
+    shutil.rmtree(store)
 
 
 def _store(out: Path) -> Path:

@@ -2,7 +2,8 @@
 
 `train` goes on from whatever its folder holds, and writes a finished testbed to FOLDER/data.
 `verify` samples every shown prompt from four seeds, every ordinary one from one (and what gave a
-copy from four), and fails if that differs from the manifest or misses what a testbed has to reach.
+copy from four), and fails if more or other prompts are copies than the manifest says, or if what a
+testbed has to reach is missed.
 `samples` draws training pictures and samples of every group side by side.
 """
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 # A killed run leaves the batch that it was writing under a hidden name.
-_BATCH = re.compile(r"^\.?batch-\d+\.safetensors")
+_BATCH = re.compile(r"batch-\d+\.safetensors|\.batch-\d+\.safetensors\.[0-9a-f]+")
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -14,8 +14,8 @@ def is_unfinished(folder: Path) -> bool:
         folder: A folder of batches, in folders of their own or not; it need not exist.
 
     Returns:
-        False if it is a file, or holds one that is no batch.
+        False if it is a file or a link, or holds a file that is no batch.
     """
-    if not folder.is_dir():
-        return not folder.exists()
-    return all(_BATCH.match(file.name) for file in folder.rglob("*") if not file.is_dir())
+    if folder.is_symlink() or folder.is_file():
+        return False
+    return all(_BATCH.fullmatch(file.name) for file in folder.rglob("*") if not file.is_dir())

@@ -109,9 +109,9 @@ class Calibration:
             return ""
         return (
             f"A verdict joins {len(self.thresholds)} detectors, of which at least one flags "
-            f"{100 * joint.flagged / joint.prompts:.2g} % of ordinary prompts ({joint.flagged} of "
+            f"{100 * joint.flagged / joint.prompts:.3g} % of ordinary prompts ({joint.flagged} of "
             f"{joint.prompts}, each by the thresholds of the others; 95 % interval "
-            f"{100 * joint.low:.2g} to {100 * joint.high:.2g} %)."
+            f"{100 * joint.low:.3g} to {100 * joint.high:.3g} %)."
         )
 
     def check(self, model_hash: str, settings: RunSettings) -> None:

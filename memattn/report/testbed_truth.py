@@ -41,6 +41,7 @@ def testbed_truth(manifest: "Manifest") -> tuple[str, ...]:
         f"from data before training. That holds for {', '.join(copied)} prompts, and for "
         f"{sum(entry.is_memorized for entry in once)} of {len(once)} shown once.",
         "The true mask of a template is its fixed region, known per pixel. "
-        "Ordinary prompts were checked with one seed each, and those that gave a copy of some "
-        f"training picture, {len(manifest.false_copies)} in all, are left out everywhere.",
+        "Ordinary prompts were checked with one seed each, and with three more where that gave a "
+        f"copy of some training picture; such prompts, {len(manifest.false_copies)} in all, are "
+        "left out everywhere.",
     )

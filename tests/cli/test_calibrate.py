@@ -166,7 +166,7 @@ def test_a_stopped_run_goes_on_to_the_same_calibration(
     assert list(stopped.parent.iterdir()) == [stopped]
 
 
-@pytest.mark.parametrize("taken", ["folder", "file"])
+@pytest.mark.parametrize("taken", ["folder", "file", "link"])
 def test_other_files_where_batches_are_to_be_kept_are_not_removed(
     checkpoint, prompts, tmp_path, capsys, monkeypatch, taken
 ):
@@ -174,8 +174,12 @@ def test_other_files_where_batches_are_to_be_kept_are_not_removed(
     path = tmp_path / "calibration.json.unfinished"
     if taken == "folder":
         path.mkdir()
-        path /= "thesis.tex"
-    path.touch()
+        path /= "batch-1.safetensors-notes.txt"
+    if taken == "link":
+        path.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+        (tmp_path / "elsewhere").mkdir()
+    else:
+        path.touch()
     assert calibrate(checkpoint, prompts, tmp_path / "calibration.json") == 2
     err = capsys.readouterr().err
     assert f"got {tmp_path / 'calibration.json.unfinished'}, which holds other files" in err

@@ -388,8 +388,12 @@ def test_the_joint_rate_is_a_sentence_where_there_is_something_to_join(calibrati
     both = joined(a=torch.arange(40.0), b=-torch.arange(40.0))
     assert both.joint_sentence == (
         "A verdict joins 2 detectors, of which at least one flags 10 % of ordinary prompts "
-        "(4 of 40, each by the thresholds of the others; 95 % interval 2.8 to 24 %)."
+        "(4 of 40, each by the thresholds of the others; 95 % interval 2.79 to 23.7 %)."
     )
+    all_of_them = dataclasses.replace(
+        both, joint=JointRate(flagged=40, prompts=40, low=0.91, high=1.0)
+    )
+    assert "flags 100 % of ordinary prompts (40 of 40" in all_of_them.joint_sentence
     both.save(tmp_path / "c.json")
     content = json.loads((tmp_path / "c.json").read_text())
     assert content.pop("joint")["flagged"] == 4

@@ -35,6 +35,9 @@ SHAPES = [
     (1, 1, 4200, 120, 72),
     (1, 1, 4200, 300, 72),
 ]
+# Of CUDA: more chunks than any GPU runs blocks at a time, so that blocks go from chunk to chunk and
+# from head to head.
+MANY = [(16, 40, 65, 77, 40), (16, 40, 129, 130, 40)]
 DTYPES = [torch.float32, torch.bfloat16]
 
 # CUDA has a kernel for each: every dimension with keys of every class, the dtypes in turns.
@@ -124,7 +127,7 @@ def calls(device, backend, dtypes, shapes):
 
 def short_calls(device, backend):
     """Results on the shapes of SHORT that this GPU has the memory for, with sums and without."""
-    for shape, dtype in SHORT:
+    for shape, dtype in [*SHORT, *((shape, torch.bfloat16) for shape in MANY)]:
         tensors = copied(inputs(shape, dtype), device)
         if dict(memattn.explain(*tensors))[backend] is None:
             yield attend_forward(tensors, copied(extras(shape), device), backend, statistics=True)

@@ -379,7 +379,7 @@ def test_the_testbeds_truth_has_its_own_figures():
     verbatim = manifest.select("verbatim")
     copied = sum(entry.is_memorized for entry in verbatim)
     assert f"{copied} of {len(verbatim)} verbatim" in text
-    assert f"training picture, {len(manifest.false_copies)} in all, are left out" in text
+    assert f"such prompts, {len(manifest.false_copies)} in all, are left out" in text
 
 
 def test_matplotlib_waits_for_the_first_figure():

@@ -23,9 +23,9 @@ LOG2_E = 1.4426950408889634
 # Those of run.cpp: D, and the numbers of keys that there is a kernel for, rounded up.
 SHORT = {
     **dict.fromkeys((16, 40, 80, 128, 160), (80,)),
-    **dict.fromkeys((64, 96), (32,)),
     **dict.fromkeys((72, 112), (128,)),
-    8: (32, 80),
+    96: (32,),
+    **dict.fromkeys((8, 64), (32, 80)),
     32: (80, 128),
 }
 LONG = (8, 16, 32, 40, 72, 112)

@@ -106,6 +106,7 @@ bool attend(const ForwardArguments* call, bool bfloat16, int dim, bool statistic
   SHORT(32, 128)
   SHORT(40, 80)
   SHORT(64, 32)
+  SHORT(64, 80)
   SHORT(72, 128)
   SHORT(80, 80)
   SHORT(96, 32)
