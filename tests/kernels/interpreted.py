@@ -94,6 +94,8 @@ def main(files, only):
 
 if __name__ == "__main__":
     everything = sys.argv[1:] == ["everything"]
-    failed = main(EVERYTHING, "") if everything else main(EDGES, " and not float16")
+    # Of float32 77 keys are several tiles already, as 150 are.
+    few = " and not float16 and not 150"
+    failed = main(EVERYTHING, "") if everything else main(EDGES, few)
     print("interpreted")
     sys.exit(failed)
