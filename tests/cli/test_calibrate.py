@@ -5,8 +5,9 @@ import pytest
 from diffusers import AutoencoderKL
 
 from memattn.cli.main import main
-from memattn.evaluation import runs, sampling
+from memattn.evaluation import sampling
 from memattn.evaluation.calibration import Calibration
+from tests.cli.stopped import stop_in_the_third_batch
 
 
 @pytest.fixture
@@ -144,15 +145,7 @@ def test_a_stopped_run_goes_on_to_the_same_calibration(
     whole, stopped = tmp_path / "whole.json", tmp_path / "deep" / "stopped.json"
     assert calibrate(checkpoint, prompts, whole, "0.25", "--batch-size=1") == 0
     capsys.readouterr()
-    made, sample = [], runs.sample
-
-    def stop_in_the_third_batch(*arguments, **options):
-        made.append(1)
-        if len(made) == 3:
-            raise KeyboardInterrupt
-        return sample(*arguments, **options)
-
-    monkeypatch.setattr(runs, "sample", stop_in_the_third_batch)
+    made = stop_in_the_third_batch(monkeypatch)
     assert calibrate(checkpoint, prompts, stopped, "0.25", "--batch-size=1") == 130
     assert "the same command goes on after the last finished batch" in capsys.readouterr().err
     unfinished = tmp_path / "deep" / "stopped.json.unfinished"

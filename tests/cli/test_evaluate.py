@@ -11,11 +11,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from memattn.cli.main import main
-from memattn.evaluation import runs
 from memattn.evaluation.calibration import Calibration
 from memattn.evaluation.scores_file import read_scores
 from memattn.testbed import load_manifest
 from memattn.testbed.manifest import DATA, MODEL, hash_files
+from tests.cli.stopped import stop_in_the_third_batch
 
 OURS = {"index.html", "figures", "table.csv", "scores.csv", "calibration.json", "controls"}
 OF_A_TESTBED = OURS | {"localisers.csv", "similarity.csv"}
@@ -137,16 +137,8 @@ def test_the_table_has_a_line_per_detector_and_population(evaluated):
 def test_tables_are_printed_and_a_stopped_run_goes_on_to_the_same_scores(
     piece, evaluated, tmp_path, monkeypatch, capsys
 ):
-    out, made = tmp_path / "out", []
-    sample = runs.sample
-
-    def stop_in_the_third_batch(*arguments, **options):
-        made.append(1)
-        if len(made) == 3:
-            raise KeyboardInterrupt
-        return sample(*arguments, **options)
-
-    monkeypatch.setattr(runs, "sample", stop_in_the_third_batch)
+    out = tmp_path / "out"
+    stop_in_the_third_batch(monkeypatch)
     assert evaluate(piece, out) == 130
     assert [path.name for path in out.iterdir()] == ["unfinished"]
     monkeypatch.undo()
